@@ -1,0 +1,150 @@
+"""The audit record: one decision as one JSON object, enough to explain it and to decide it again.
+
+What stands in a record, and nothing else: ids and times; method, path (without its query), protocol and route; the values
+of the signals that were resolved, with the reasons of those that were missing or failed; every measure; every rule that
+did not simply fail to match; both decisions; what was done; how the answer ended. Prompts, credentials and raw keys do
+not: signals carry keyed hashes only. `ids and latencies` are the fields that differ between two runs of the same exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.decision import Decision, Refusal, Room, RuleEnd, Verdict
+from gateway.facts import Answer, Facts
+from gateway.judgement import Judgement
+from gateway.signals import View
+from gateway.values import AtLeast, Failed, Missing, timestamp_text
+
+VERSION: Final = 1
+VARIABLE: Final = ("id", "reference", "timing", "trace")
+
+
+def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
+    """The audit record of a settled exchange."""
+    outcome, facts, engine = judgement.outcome, judgement.facts, judgement.engine
+    entry: dict[str, Any] = {
+        "v": VERSION,
+        "id": outcome.id,
+        "reference": outcome.reference,
+        "at": timestamp_text(facts.at),
+        "policy": {"digest": engine.policy.digest, "version": engine.policy.version, "mode": str(judgement.mode)},
+        "exchange": _exchange(facts),
+        **_signals(judgement.view),
+        "measures": {label: _measured(value) for label, value in sorted(outcome.decision.measures.items())},
+        "rules": [rule_end(end) for end in outcome.decision.ends],
+        "decision": _view(outcome.decision, enforced=True),
+        "would": _view(outcome.decision, enforced=False),
+        "limits": [_room(room) for room in outcome.rooms],
+        "outcome": {"action": str(outcome.action), "would": str(outcome.would), **_refusal(outcome.refusal)},
+        "answer": _answer(answer),
+        "timing": {"judged_ns": judgement.judged_in, "first_byte_us": answer.first_byte, "duration_us": answer.duration},
+    }
+    if outcome.tags:
+        entry["outcome"]["tags"] = list(outcome.tags)
+    if outcome.delay:
+        entry["outcome"]["delay_us"] = outcome.delay
+    if outcome.cause:
+        entry["exchange"]["cause"] = str(outcome.cause)
+    if outcome.state_error:
+        entry["state_error"] = outcome.state_error
+    if judgement.trace is not None:
+        trace = judgement.trace
+        entry["trace"] = {"trace_id": f"{trace.trace_id:032x}", "span_id": f"{trace.server:016x}", "kept": judgement.kept}
+    return entry
+
+
+def stable(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without ids and latencies: equal for equal exchanges, whatever face they came through."""
+    return {key: value for key, value in entry.items() if key not in VARIABLE}
+
+
+def recorded_signals(entry: Mapping[str, Any], view_types: Mapping[str, Any]) -> dict[str, object]:
+    """The signal values of a record, typed again. Raises ValueError for a value that does not fit its type."""
+    values: dict[str, object] = {}
+    for name, plain in entry.get("signals", {}).items():
+        signal = view_types.get(name)
+        values[name] = signal.type.parse(plain) if signal else plain
+    values |= {name: Missing(reason) for name, reason in entry.get("missing", {}).items()}
+    values |= {name: Failed(reason) for name, reason in entry.get("failed", {}).items()}
+    return values
+
+
+def recorded_measures(entry: Mapping[str, Any]) -> dict[str, object]:
+    """The measures of a record, as the engine knew them."""
+    values: dict[str, object] = {}
+    for label, plain in entry.get("measures", {}).items():
+        if isinstance(plain, dict):
+            values[label] = AtLeast(plain["at_least"]) if "at_least" in plain else Missing(str(plain["missing"]))
+        else:
+            values[label] = plain
+    return values
+
+
+def _exchange(facts: Facts) -> dict[str, Any]:
+    entry = {
+        "method": facts.method, "path": facts.path, "http_version": facts.http_version, "protocol": facts.protocol,
+        "route": facts.route, "size": facts.size,
+    }  # fmt: skip
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _signals(view: View) -> dict[str, Any]:
+    values, missing, failed = {}, {}, {}
+    for name, value in sorted(view.resolved.items()):
+        if isinstance(value, Missing):
+            missing[name] = value.reason
+        elif isinstance(value, Failed):
+            failed[name] = value.reason
+        elif not view.catalogue[name].settled:
+            values[name] = view.catalogue[name].type.plain(value)
+    found: dict[str, Any] = {"signals": values, "missing": missing}
+    return {**found, "failed": failed} if failed else found
+
+
+def _measured(value: object) -> object:
+    if isinstance(value, AtLeast):
+        return {"at_least": value.count}
+    if isinstance(value, (Missing, Failed)):
+        return {"missing": value.reason}
+    return value
+
+
+def rule_end(end: RuleEnd) -> dict[str, Any]:
+    entry: dict[str, Any] = {"id": end.rule, "mode": str(end.mode), "verdict": str(end.verdict)}
+    if end.verdict is Verdict.MATCH:
+        entry |= {"action": str(end.action), "would": str(end.would)}
+    optional = {
+        "missing": list(end.missing), "error": end.error, "excepted": end.excepted,
+        "corroborated_by": list(end.corroborated), "step": end.step,
+    }  # fmt: skip
+    return entry | {key: value for key, value in optional.items() if value not in ("", [], None)}
+
+
+def _view(decision: Decision, enforced: bool) -> dict[str, Any]:
+    action = decision.action if enforced else decision.would
+    by = [
+        end.rule for end in decision.ends
+        if end.verdict is Verdict.MATCH and (end.action if enforced else end.would) is action and action
+    ]  # fmt: skip
+    return {"action": str(action), "by": by}
+
+
+def _room(room: Room) -> dict[str, Any]:
+    entry = {"id": room.limit, "allowed": room.allowed, "remaining": room.remaining, "resets_at": timestamp_text(room.resets_at)}
+    return {**entry, "shadow": True} if room.shadow else entry
+
+
+def _refusal(refusal: Refusal | None) -> dict[str, Any]:
+    if refusal is None:
+        return {}
+    entry = {"status": refusal.status, "code": refusal.public.code, "by": list(refusal.by)}
+    return {**entry, "retry_after": refusal.retry_after} if refusal.retry_after is not None else entry
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    entry: dict[str, Any] = {"status": answer.status, "end": str(answer.end), "model": answer.model}
+    names = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+    usage = {name: value for name in names if (value := getattr(answer.usage, name)) is not None}
+    return {key: value for key, value in {**entry, "usage": usage}.items() if value not in (None, {})}

@@ -1,0 +1,129 @@
+"""The trail: settled judgements leave the hot path as they are, and one thread turns them into records and spans.
+
+The queue is bounded. When it is full the caller writes on its own time: slower, never lost. `written` counts records that
+are in the file, `spilled` those that had to be written by the caller, `failed` those that the disk refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, Full, Queue
+from typing import Any, Final, Protocol
+
+from gateway.audit.record import record
+from gateway.facts import Answer
+from gateway.judgement import Judgement
+
+DEPTH: Final = 65_536
+BATCH: Final = 512
+IDLE: Final = 0.05
+
+
+class SpanSink(Protocol):
+    """Receives every record whose spans are to be kept."""
+
+    def emit(self, judgement: Judgement, answer: Answer, entry: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def health(self) -> dict[str, object]: ...
+
+
+class Trail:
+    """Writes records to a file of JSON lines, and hands kept ones to the span sink.
+
+    path: appended to, created readable by its owner only; None for no file. on_record: called with every record.
+    """
+
+    def __init__(
+        self, path: Path | None, spans: SpanSink | None = None, on_record: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        self.path = path
+        self.written = self.spilled = self.failed = 0
+        self.problem = ""
+        self._spans, self._on_record = spans, on_record
+        self._queue: Queue[tuple[Judgement, Answer]] = Queue(DEPTH)
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sluice-trail", daemon=True)
+        self._thread.start()
+
+    def __call__(self, judgement: Judgement, answer: Answer) -> None:
+        """Take one settled judgement."""
+        try:
+            self._queue.put_nowait((judgement, answer))
+        except Full:
+            self.spilled += 1
+            self._write([(judgement, answer)])
+
+    def flush(self) -> None:
+        """Return once everything taken so far is in the file."""
+        self._queue.join()
+
+    def close(self) -> None:
+        """Write what is left, then stop."""
+        self.flush()
+        self._stop.set()
+        self._thread.join(timeout=10)
+        if self._spans:
+            self._spans.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def health(self) -> dict[str, object]:
+        shown = {"written": self.written, "waiting": self._queue.qsize(), "spilled": self.spilled, "failed": self.failed}
+        spans = {"spans": self._spans.health()} if self._spans else {}
+        return {**shown, **spans, "problem": self.problem}
+
+    def _run(self) -> None:
+        while not (self._stop.is_set() and self._queue.empty()):
+            batch = []
+            with contextlib.suppress(Empty):
+                batch.append(self._queue.get(timeout=IDLE))
+                while len(batch) < BATCH:
+                    batch.append(self._queue.get_nowait())
+            try:
+                if batch:
+                    self._write(batch)
+            finally:
+                for _ in batch:
+                    self._queue.task_done()
+
+    def _write(self, batch: list[tuple[Judgement, Answer]]) -> None:
+        entries = [(judgement, answer, record(judgement, answer)) for judgement, answer in batch]
+        lines = b"".join(line(entry) for _, _, entry in entries)
+        with self._lock:
+            self._append(lines, len(entries))
+        for judgement, answer, entry in entries:
+            if self._spans is not None and judgement.kept and judgement.trace is not None:
+                self._spans.emit(judgement, answer, entry)
+            if self._on_record is not None:
+                self._on_record(entry)
+
+    def _append(self, lines: bytes, count: int) -> None:
+        if self._file is None:
+            return
+        try:
+            while lines:
+                lines = lines[os.write(self._file, lines) :]
+            self.written += count
+        except OSError as error:
+            self.failed += count
+            self.problem = f"{self.path}: {error.strerror}; {self.failed} records not written"
+            print(f"sluice: audit: {self.problem}", file=sys.stderr)
+
+
+def line(entry: dict[str, Any]) -> bytes:
+    """A record as one line of JSON."""
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"

@@ -1,0 +1,321 @@
+"""The command line: serve · check · test · dry-run · explain · signals.
+
+Exit codes are part of the interface (see each command's help). Results go to standard output; progress and complaints to
+standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gateway import __version__
+from gateway.audit.record import record
+from gateway.audit.trail import line
+from gateway.config import Config, bundled_rules, load_config
+from gateway.errors import ConfigError, LoadError, Place, PolicyError, RecordError, ReplayError, SluiceError
+from gateway.language.compile import load, pack_files
+from gateway.language.lint import lint
+from gateway.language.policy import Policy
+from gateway.registry import Registry
+from gateway.registry import load as load_registry
+from gateway.replay.cases import Results, load_cases
+from gateway.replay.cases import run as run_cases
+from gateway.replay.driver import DRY_RUN_KEY, Replayed, replay
+from gateway.replay.explain import explain as explain_record
+from gateway.replay.explain import tell
+from gateway.replay.report import Report, show
+from gateway.replay.sources import Exchange, Reader
+from gateway.web.intake import Intake
+
+PATHS = click.Path(path_type=Path)
+CONFIG = click.option("--config", type=PATHS, help="A gateway.yaml whose geo, identity and reseller sections are used.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sluice")
+def main() -> None:
+    """Sluicegate: a policy-aware gateway for LLM APIs."""
+
+
+@main.command()
+@click.argument("config", type=PATHS)
+def serve(config: Path) -> None:
+    """Run the gateway process. Exit: 0, or 2 for a bad config."""
+    import uvicorn
+
+    from gateway.web.app import build
+
+    try:
+        settings = load_config(config)
+        process = build(settings)
+    except SluiceError as error:
+        _fail(error, 2)
+    policy = process.gate.policy
+    click.echo(f"sluice {__version__} on http://{settings.host}:{settings.port}", err=True)
+    click.echo(f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True)
+    if not settings.lasting_key:
+        click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
+    uvicorn.run(process.app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
+                proxy_headers=False, server_header=False, date_header=False, ws="none", timeout_graceful_shutdown=30)  # fmt: skip
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=PATHS)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def check(paths: tuple[Path, ...], form: str) -> None:
+    """Load and judge packs and gateway.yaml files. Exit: 0 clean, 1 findings, 2 cannot load."""
+    try:
+        packs, configs = _sorted(paths or (bundled_rules(),))
+        registry = load_registry({})
+        for config in configs:
+            load_registry(load_config(config).settings)
+        policy = load(packs, registry.signals) if packs else None
+    except LoadError as error:
+        if form == "json":
+            click.echo(json.dumps({"loaded": False, "problems": [str(problem) for problem in error.problems]}, indent=2))
+            sys.exit(2)
+        _fail(error, 2)
+    findings = lint(policy) if policy else []
+    if form == "json":
+        digest = policy.digest if policy else None
+        click.echo(json.dumps({"loaded": True, "digest": digest, "findings": [str(finding) for finding in findings]}, indent=2))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+        if policy:
+            said = f"{len(policy.rules)} rules and {len(policy.limits)} limits in {len(policy.packs)} packs"
+            click.echo(f"{said}, {len(findings)} findings, {policy.digest[:19]}… version {policy.version}")
+    sys.exit(1 if findings else 0)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=PATHS)
+def test(paths: tuple[Path, ...]) -> None:
+    """Run rule tests (*.test.yaml beside the packs). Exit: 0, 1 failures, 2 cannot load."""
+    try:
+        registry = load_registry({})
+        packs, _ = _sorted(paths or (bundled_rules(),))
+        policy = load(packs, registry.signals)
+        files = [file for pack in pack_files(packs) if (file := pack.with_name(f"{pack.stem}.test.yaml")).exists()]
+        results = run_cases(load_cases(files, policy, registry.signals), policy, registry.signals)
+    except LoadError as error:
+        _fail(error, 2)
+    _tell_tests(results)
+    sys.exit(0 if results.passed else 1)
+
+
+@main.command("dry-run")
+@click.argument("records", nargs=-1, required=True)
+@click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
+@CONFIG
+@click.option("--labels", type=PATHS, help="A JSON file: account id to label, in place of the records' own labels.")
+@click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
+@click.option("--max-benign-share", type=float, help="Exit 1 if a larger share of exchanges not labelled distill would be refused.")
+def dry_run(
+    records: tuple[str, ...],
+    policies: tuple[Path, ...],
+    config: Path | None,
+    labels: Path | None,
+    decisions: Path | None,
+    form: str,
+    out: Path | None,
+    max_benign_share: float | None,
+) -> None:
+    """Replay RECORDS (captures or audit records; - is standard input) through a policy.
+
+    Exit: 0, 1 a stated budget exceeded, 2 bad rules, 3 bad or empty records.
+    """
+    try:
+        registry, settings = _registry(config)
+        paths = policies or (settings.policy if settings else (bundled_rules(),))
+        policy = load(paths, registry.signals)
+    except SluiceError as error:
+        _fail(error, 2)
+    try:
+        named = json.loads(labels.read_text()) if labels else {}
+        report, reader, benign = _replay(records, policy, registry, settings, named, decisions)
+    except (OSError, ValueError, RecordError) as error:
+        _fail(error, 3)
+    result = report.as_dict(reader.read, reader.unreadable)
+    _write_report(result, form, out)
+    if not reader.read:
+        _fail("no record could be read", 3)
+    if max_benign_share is not None and benign[1] and benign[0] / benign[1] > max_benign_share:
+        _fail(f"{benign[0] / benign[1]:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
+
+
+@main.command()
+@click.argument("reference", required=False)
+@click.option("--record", "where", help="FILE:LINE of an audit record.")
+@click.option("--records", type=PATHS, default=Path("audit.jsonl"), show_default=True, help="Where to look the reference up.")
+@click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
+@CONFIG
+@click.option("--rule", "only", help="Explain this rule, even if it did not match.")
+def explain(
+    reference: str | None, where: str | None, records: Path, policies: tuple[Path, ...], config: Path | None, only: str | None
+) -> None:
+    """Explain one decision, leaf by leaf. Exit: 0, 1 not found, 2 bad rules, or a replay that differs."""
+    if (reference is None) == (where is None):
+        raise click.UsageError("name either a reference or --record FILE:LINE")
+    try:
+        registry, settings = _registry(config)
+        policy = load(policies or (settings.policy if settings else (bundled_rules(),)), registry.signals)
+    except SluiceError as error:
+        _fail(error, 2)
+    if only is not None and policy.rule(only) is None:
+        _fail(f"no rule '{only}' in this policy", 2)
+    try:
+        place, text = _line(where) if where else _search(reference or "", settings.records if settings and settings.records else records)
+        exchange = Reader(Intake(registry, DRY_RUN_KEY), registry.signals).exchange(text, place)
+        entry = json.loads(text)
+        if "signals" not in entry:
+            raise RecordError(place, "is a capture; 'sluice dry-run --decisions' makes audit records of captures")
+    except (OSError, RecordError, LookupError) as error:
+        _fail(error, 1)
+    try:
+        for told in tell(explain_record(exchange, entry, policy, registry.signals), only):
+            click.echo(told)
+    except ReplayError as error:
+        _fail(error, 2)
+
+
+@main.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def signals(form: str) -> None:
+    """Print the signal catalogue."""
+    catalogue = load_registry({}).signals
+    if form == "json":
+        keys = ("meaning", "missing", "confounder", "source")
+        rows = [
+            {"name": s.name, "type": str(s.type), "cost": str(s.cost), "settled": s.settled, **{k: getattr(s, k) for k in keys}}
+            for s in sorted(catalogue.values(), key=lambda signal: signal.name)
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for signal in sorted(catalogue.values(), key=lambda signal: signal.name):
+        click.echo(f"{signal.name}  ({signal.type}, {signal.cost}{', after the answer' if signal.settled else ''})")
+        click.echo(f"    {signal.meaning}")
+        click.echo(f"    missing: {signal.missing}. mistaken for: {signal.confounder}")
+
+
+def _registry(config: Path | None) -> tuple[Registry, Config | None]:
+    if config is None:
+        return load_registry({"identity": {"hash_key": DRY_RUN_KEY}}), None
+    settings = load_config(config)
+    return load_registry(settings.settings), settings
+
+
+def _sorted(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Packs and gateway.yaml files apart, by what stands in them."""
+    packs: list[Path] = []
+    configs: list[Path] = []
+    for path in paths:
+        is_config = path.is_file() and re.search(r"^upstreams:", path.read_text(errors="replace"), re.MULTILINE)
+        (configs if is_config else packs).append(path)
+    return packs, configs
+
+
+def _tell_tests(results: Results) -> None:
+    for failure in results.failures:
+        click.echo(str(failure))
+    for gap in results.uncovered:
+        click.echo(f"not covered: {gap}")
+    passed = results.ran - len({failure.case.place for failure in results.failures})
+    click.echo(f"{results.ran} cases, {passed} passed, {len(results.uncovered)} gaps")
+    if not results.ran:
+        click.echo("no case was run: write <pack>.test.yaml beside the pack", err=True)
+
+
+def _replay(
+    names: Sequence[str],
+    policy: Policy,
+    registry: Registry,
+    settings: Config | None,
+    labels: Mapping[str, str],
+    decisions: Path | None,
+) -> tuple[Report, Reader, tuple[int, int]]:
+    key = settings.hash_key if settings else DRY_RUN_KEY
+    reader = Reader(Intake(registry, key), registry.signals, lambda error: click.echo(f"unreadable: {error}", err=True))
+    report = Report(policy, labels)
+    refused = benign = 0
+    out = decisions.open("wb") if decisions else None
+    try:
+        stream = _progress(reader.exchanges(names))
+        fail = settings.fail if settings else None
+        for replayed in replay(stream, policy, registry.signals, fail=fail):
+            report.add(replayed)
+            if (labels.get(_account(replayed)) or replayed.exchange.label) not in (None, "distill"):
+                benign += 1
+                refused += replayed.judgement.outcome.would.refuses
+            if out is not None:
+                entry = record(replayed.judgement, replayed.answer)
+                out.write(line({**entry, "label": replayed.exchange.label} if replayed.exchange.label else entry))
+    finally:
+        if out is not None:
+            out.close()
+    return report, reader, (refused, benign)
+
+
+def _account(replayed: Replayed) -> str:
+    return str(replayed.judgement.view.get("account.id"))
+
+
+def _progress(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:
+    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        for number, exchange in enumerate(exchanges, 1):
+            if number % 256 == 0:
+                progress.update(task, completed=number)
+            yield exchange
+
+
+def _write_report(result: dict[str, Any], form: str, out: Path | None) -> None:
+    if form == "json":
+        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        if out:
+            out.write_text(text)
+        else:
+            click.echo(text, nl=False)
+        return
+    if out is None:
+        show(result, Console())
+        return
+    with out.open("w") as file:
+        show(result, Console(file=file, width=140))
+
+
+def _line(where: str) -> tuple[Place, bytes]:
+    name, _, number = where.rpartition(":")
+    if not name or not number.isdigit():
+        raise click.UsageError("--record takes FILE:LINE")
+    with Path(name).open("rb") as file:
+        for count, text in enumerate(file, 1):
+            if count == int(number):
+                return Place(name, count, 1), text
+    raise LookupError(f"{name} has no line {number}")
+
+
+def _search(reference: str, records: Path) -> tuple[Place, bytes]:
+    wanted = reference.removeprefix("sg-").encode()
+    with records.open("rb") as file:
+        for count, text in enumerate(file, 1):
+            if b'"id":"' + wanted + b'"' in text:
+                return Place(str(records), count, 1), text
+    raise LookupError(f"no decision {reference} in {records}")
+
+
+def _fail(error: object, code: int) -> NoReturn:
+    click.echo(f"sluice: {error}" if not isinstance(error, (PolicyError, ConfigError)) else str(error), err=True)
+    sys.exit(code)

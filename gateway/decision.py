@@ -1,0 +1,142 @@
+"""What a policy says of one exchange, and what was really done.
+
+`Decision` is the engine's: every match, unknown and error, for two views that never mix: the enforced one and the
+one that shadow rules would make. `Outcome` is enforcement's. Both are frozen values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+
+from gateway.facts import Cause
+
+
+class Action(IntEnum):
+    """What a response asks for, weakest first: the strongest among the matches wins."""
+
+    ALLOW = 0
+    OBSERVE = 1
+    TAG = 2
+    DELAY = 3
+    RESTRICT = 4
+    THROTTLE = 5
+    VERIFY = 6
+    DENY = 7
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the request does not reach the upstream."""
+        return self >= Action.THROTTLE
+
+
+class Mode(StrEnum):
+    """Whether a rule or limit acts, only reports, or rests."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+    def under(self, overall: Mode) -> Mode:
+        """This mode below an overall one: the weaker of the two."""
+        order = (Mode.OFF, Mode.SHADOW, Mode.ENFORCE)
+        return min(self, overall, key=order.index)
+
+
+class Verdict(StrEnum):
+    """The four ends of a rule. They are never merged, and only `match` acts."""
+
+    MATCH = "match"
+    NO_MATCH = "no_match"
+    UNKNOWN = "unknown"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """What a caller is told: a stable code and a sentence. Never thresholds or signal names."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEnd:
+    """How one rule ended on one exchange.
+
+    action: what it asks for in the enforced view (ALLOW unless it matched and is enforced); would: what it asks for as
+    if every shadow rule were enforced. missing: the values an unknown lacked. excepted: the exception that applied.
+    """
+
+    rule: str
+    mode: Mode
+    verdict: Verdict
+    action: Action = Action.ALLOW
+    would: Action = Action.ALLOW
+    missing: tuple[str, ...] = ()
+    error: str = ""
+    excepted: str = ""
+    corroborated: tuple[str, ...] = ()
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The answer of one limit: whether it had room, what is left, and when (µs since 1970) it resets."""
+
+    limit: str
+    allowed: bool
+    remaining: int
+    resets_at: int
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything the policy says of one exchange; `ends` leaves out rules that simply did not match."""
+
+    action: Action
+    would: Action
+    ends: tuple[RuleEnd, ...] = ()
+    measures: Mapping[str, object] = field(default_factory=dict)
+
+    def matches(self) -> list[RuleEnd]:
+        return [end for end in self.ends if end.verdict is Verdict.MATCH]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer given instead of passing the request on. `retry_after` is whole seconds."""
+
+    status: int
+    public: Public
+    by: tuple[str, ...]
+    retry_after: int | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is really done with one exchange.
+
+    reference: what the caller is given to ask about the decision. tags: added to the request upstream. delay: µs to
+    hold the request. quotas: the plan limits to publish. returns: takes to give back, because the request was refused.
+    """
+
+    id: str
+    reference: str
+    policy: str
+    decision: Decision
+    action: Action
+    would: Action
+    refusal: Refusal | None = None
+    cause: Cause | None = None
+    tags: tuple[str, ...] = ()
+    delay: int = 0
+    rooms: tuple[Room, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    state_error: str = ""

@@ -1,0 +1,153 @@
+"""Decision to outcome: the only place where shadow becomes «pass», and where a refusal gets its public face.
+
+An exchange may be refused for four reasons, looked at in this order: a rule denies or asks to verify; the exchange could
+not be read as its protocol says and the declared fail mode refuses; shared state is down and the fail mode is closed;
+a limit has no room. The caller is told a code, a sentence and a reference, never a threshold or a signal's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from gateway.decision import Action, Decision, Public, Refusal, Room, Verdict
+from gateway.engine import Evaluated, Prepared
+from gateway.facts import Cause
+from gateway.language.policy import Effect, PlanLimit, Rule
+from gateway.values import SECOND
+
+
+class Fail(StrEnum):
+    """What to do where something needed is not there: let the exchange pass, or refuse it."""
+
+    PASS = "pass"
+    REFUSE = "refuse"
+
+
+DEFAULT_CAUSES: Final[dict[Cause, Fail]] = {cause: Fail.REFUSE for cause in Cause} | {
+    Cause.CREDENTIAL_MISSING: Fail.PASS,
+    Cause.CREDENTIAL_UNKNOWN: Fail.PASS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailModes:
+    """The declared answer to everything that can go wrong. `state` is shared state that does not answer."""
+
+    causes: Mapping[Cause, Fail] = field(default_factory=lambda: dict(DEFAULT_CAUSES))
+    state: Fail = Fail.REFUSE
+
+    def refuses(self, cause: Cause | None) -> bool:
+        return cause is not None and self.causes.get(cause, Fail.REFUSE) is Fail.REFUSE
+
+
+CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
+    Cause.ROUTE_UNRECOGNISED: (404, Public("unknown-route", "This gateway does not serve this method and path.")),
+    Cause.MEDIA_TYPE: (415, Public("unsupported-media-type", "Send the body as application/json.")),
+    Cause.BODY_ENCODING: (415, Public("unsupported-encoding", "Send the body plain, or as gzip or deflate.")),
+    Cause.BODY_TOO_LARGE: (413, Public("body-too-large", "The request body is larger than this gateway accepts.")),
+    Cause.BODY_MALFORMED: (400, Public("invalid-body", "The request body is not what this endpoint expects")),
+    Cause.CREDENTIAL_MISSING: (401, Public("credential-missing", "No API key was sent.")),
+    Cause.CREDENTIAL_UNKNOWN: (401, Public("credential-unknown", "This API key is not known here.")),
+}
+_STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
+_KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")
+_STATE_RETRY: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """What enforcement made of a decision."""
+
+    action: Action
+    would: Action
+    refusal: Refusal | None
+    tags: tuple[str, ...]
+    delay: int
+
+
+def enforce(
+    decision: Decision,
+    evaluated: Evaluated,
+    prepared: Prepared,
+    rooms: list[Room],
+    refused_cause: tuple[Cause, str] | None,
+    state_down: bool,
+    at: int,
+) -> Enforced:
+    """The enforced outcome of one decision at the time `at` (µs)."""
+    effects = {end.rule.id: (end.rule, end.effect) for end in evaluated.ends if end.effect is not None}
+    acting = [(rule, effect) for rule, effect in effects.values() if _acts(rule, effect, decision)]
+    refusal = _refusal(decision, acting, prepared, rooms, refused_cause, state_down, at)
+    action = _action_of(refusal, decision)
+    would = max(decision.would, action, Action.THROTTLE if any(not room.allowed for room in rooms) else Action.ALLOW)
+    tags = tuple(sorted({effect.tag for _, effect in acting if effect.action is Action.TAG}))
+    delay = max((effect.hold for _, effect in acting if effect.action is Action.DELAY), default=0)
+    return Enforced(action, would, refusal, () if refusal else tags, 0 if refusal else delay)
+
+
+def rate_headers(plans: list[PlanLimit], rooms: list[Room], at: int) -> tuple[tuple[str, str], ...]:
+    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers) for the plan limits that apply."""
+    by_id = {room.limit: room for room in rooms if not room.shadow}
+    shown = [(plan.limit, by_id[plan.limit.id]) for plan in plans if plan.limit.id in by_id]
+    if not shown:
+        return ()
+    policy = ", ".join(f'"{limit.id}";q={limit.amount};w={limit.period}' for limit, _ in shown)
+    room_left = ", ".join(f'"{limit.id}";r={room.remaining};t={seconds_until(room.resets_at, at)}' for limit, room in shown)
+    return (("ratelimit-policy", policy), ("ratelimit", room_left))
+
+
+def seconds_until(then: int, at: int) -> int:
+    """Whole seconds from `at` to `then` (µs), rounded up, never negative."""
+    return max(0, -((at - then) // SECOND))
+
+
+def _acts(rule: Rule, effect: Effect, decision: Decision) -> bool:
+    return any(end.rule == rule.id and end.verdict is Verdict.MATCH and end.action is effect.action for end in decision.ends)
+
+
+def _refusal(
+    decision: Decision,
+    acting: list[tuple[Rule, Effect]],
+    prepared: Prepared,
+    rooms: list[Room],
+    refused_cause: tuple[Cause, str] | None,
+    state_down: bool,
+    at: int,
+) -> Refusal | None:
+    if decision.action >= Action.VERIFY:
+        strongest = sorted((pair for pair in acting if pair[1].action is decision.action), key=lambda pair: pair[0].id)
+        rule, effect = strongest[0]
+        return Refusal(effect.status, rule.public, tuple(r.id for r, _ in strongest), link=effect.link)
+    if refused_cause is not None:
+        cause, detail = refused_cause
+        status, public = CAUSE_ANSWERS[cause]
+        if detail:
+            public = Public(public.code, f"{public.message}: {detail}")
+        return Refusal(status, public, (f"intake:{cause}",))
+    if state_down:
+        return Refusal(503, _STATE_DOWN, ("state",), retry_after=_STATE_RETRY)
+    if prepared.refusing:
+        return Refusal(401, _KEY_MISSING, tuple(plan.limit.id for plan in prepared.refusing))
+    return _throttled(acting, prepared, rooms, at)
+
+
+def _throttled(acting: list[tuple[Rule, Effect]], prepared: Prepared, rooms: list[Room], at: int) -> Refusal | None:
+    full = [room for room in rooms if not room.allowed and not room.shadow]
+    if not full:
+        return None
+    publics = {plan.limit.id: plan.public for plan in prepared.plans}
+    publics |= {effect.limit.id: rule.public for rule, effect in acting if effect.limit}
+    names = sorted(room.limit for room in full)
+    wait = max(seconds_until(room.resets_at, at) for room in full)
+    return Refusal(429, publics[names[0]], tuple(name.removeprefix("rule:") for name in names), max(1, wait))
+
+
+def _action_of(refusal: Refusal | None, decision: Decision) -> Action:
+    if refusal is None:
+        return min(decision.action, Action.DELAY) if decision.action.refuses else decision.action
+    if decision.action >= Action.VERIFY:
+        return decision.action
+    return Action.THROTTLE if refusal.status == 429 else Action.DENY

@@ -1,0 +1,310 @@
+"""The engine: facts and a policy in, a decision out. Pure: no clock, no I/O, no random.
+
+One exchange goes through four steps. The first and third name state operations; whoever drives them (memory in place,
+Redis in one round trip, a replay from recorded time) hands back the replies.
+
+1. `prepare`   which windows to count, which plan limits to take, by what keys;
+2. `evaluate`  every rule's condition, then corroboration: order can change nothing;
+3. `throttles` which rule limits to take, if any rule that throttles matched and nothing stronger refuses;
+4. `decide`    the two decisions, enforced and would-be, which never mix.
+
+Shadow rules see enforced and shadow matches and count on limits of their own; enforced rules see only enforced ones.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from gateway.decision import Action, Decision, Mode, Room, RuleEnd, Verdict
+from gateway.language.conditions import lacking
+from gateway.language.measures import Measure, Ratio
+from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy, Rule
+from gateway.signals import View
+from gateway.state.operations import Batch, Count, Reply, Sight, Take
+from gateway.values import AtLeast, Failed, Missing
+
+NOTHING_COUNTED = Missing("nothing counted yet")
+CAPPED = Missing("a count reached its cap")
+NO_STATE = Missing("state unavailable")
+
+
+@dataclass(slots=True)
+class Prepared:
+    """The first batch of an exchange, and how to read its replies.
+
+    labels: the measure of each sight, then notes. refusing: plan limits that refuse because their key is missing.
+    """
+
+    batch: Batch
+    labels: list[str] = field(default_factory=list)
+    noted: list[tuple[Corroborate, str, bool]] = field(default_factory=list)
+    plans: list[PlanLimit] = field(default_factory=list)
+    shadow_plans: list[PlanLimit] = field(default_factory=list)
+    refusing: list[PlanLimit] = field(default_factory=list)
+    values: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Ended:
+    """One rule on one exchange while it is being decided; the effects are None in a view that does not see it."""
+
+    rule: Rule
+    verdict: Verdict
+    missing: tuple[str, ...] = ()
+    error: str = ""
+    excepted: str = ""
+    effect: Effect | None = None
+    would: Effect | None = None
+    corroborated: tuple[str, ...] = ()
+    step: int | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether this match stands (an excepted one neither acts nor corroborates)."""
+        return self.verdict is Verdict.MATCH and not self.excepted
+
+
+@dataclass(slots=True)
+class Evaluated:
+    """Every rule that did not simply fail to match, and the values of the measures."""
+
+    ends: list[Ended]
+    values: dict[str, object]
+
+
+_OBSERVE = Effect(Action.OBSERVE)
+_OTHERWISE = {Action.OBSERVE: _OBSERVE, Action.TAG: Effect(Action.TAG, tag="uncorroborated")}
+
+
+class Engine:
+    """One policy, ready to run. Rules and limits in mode `off` are left out."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._rules = [rule for rule in policy.rules if rule.mode is not Mode.OFF]
+        self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
+        self._families = sorted({rule.family for rule in self._rules})
+
+    def prepare(self, view: View, limits: bool = True) -> Prepared:
+        """The first batch. `limits` is False for an exchange that is refused anyway and so must take nothing."""
+        prepared = Prepared(Batch(view.facts.at))
+        for measure in self.policy.measures:
+            self._sight(measure, view, prepared, count=not measure.settled)
+        for corroborate in self.policy.corroborations:
+            key = key_of(corroborate.per, view)
+            if isinstance(key, Missing):
+                continue
+            for family, enforced in product(self._families, (True, False)):
+                prepared.noted.append((corroborate, family, enforced))
+                prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, None))
+        for plan in self._limits if limits else ():
+            self._plan(plan, view, prepared)
+        return prepared
+
+    def evaluate(self, view: View, prepared: Prepared, reply: Reply | None) -> Evaluated:
+        """Every rule's end. `reply` answers the first batch; None when the state did not answer."""
+        values = dict(prepared.values)
+        readings: list[object] = list(reply.readings) if reply else [NO_STATE] * len(prepared.batch.sights)
+        for label, reading in zip(prepared.labels, readings, strict=False):
+            values[label] = NOTHING_COUNTED if reading is None else reading
+        ends = [ended for rule in self._rules if (ended := self._rule(rule, view, values)) is not None]
+        noted = {}
+        for (corroborate, family, enforced), reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):
+            noted[corroborate, family, enforced] = seen = isinstance(reading, int) and reading > 0
+            if seen:
+                values[corroborate.notes[family, enforced].label] = reading
+        self._corroborate(ends, noted)
+        return Evaluated(ends, values)
+
+    def throttles(self, view: View, evaluated: Evaluated) -> Batch | None:
+        """The second batch: the limits of matched throttles. None when there are none, or something stronger refuses."""
+        strongest = max((end.effect.action for end in evaluated.ends if end.effect), default=Action.ALLOW)
+        batch = Batch(view.facts.at)
+        for end in evaluated.ends if strongest < Action.VERIFY else ():
+            if (take := _take(end.effect, view)) is not None:
+                batch.takes.append(take)
+            elif (take := _take(end.would, view)) is not None:
+                batch.shadow_takes.append(replace(take, limit=replace(take.limit, shadow=True)))
+        return batch if batch else None
+
+    def decide(self, evaluated: Evaluated, rooms: Iterable[Room]) -> Decision:
+        """Both decisions. A throttle whose limit had room left yields to the next strongest."""
+        full = {room.limit for room in rooms if not room.allowed and not room.shadow}
+        shadow_full = {room.limit for room in rooms if not room.allowed}
+        ends = tuple(self._end(end, full, shadow_full) for end in evaluated.ends)
+        action = max((end.action for end in ends), default=Action.ALLOW)
+        would = max((end.would for end in ends), default=Action.ALLOW)
+        return Decision(action, would, ends, evaluated.values)
+
+    def settle(self, view: View, evaluated: Evaluated) -> Batch:
+        """What is counted once the exchange is over: measures on the answer, and notes of the matches."""
+        prepared = Prepared(Batch(view.facts.at))
+        for measure in self.policy.measures:
+            if measure.settled:
+                self._sight(measure, view, prepared, count=True)
+        matched = [end for end in evaluated.ends if end.counts]
+        for corroborate in self.policy.corroborations if matched else ():
+            key = key_of(corroborate.per, view)
+            if isinstance(key, Missing):
+                continue
+            for enforced in (True, False):
+                families = {end.rule.family for end in matched if not enforced or end.rule.mode is Mode.ENFORCE}
+                for family in sorted(families):
+                    prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, 1))
+        return prepared.batch
+
+    def _sight(self, measure: Measure, view: View, prepared: Prepared, count: bool) -> None:
+        key = key_of(measure.per, view)
+        if not isinstance(key, tuple):
+            prepared.values[measure.label] = key
+            return
+        prepared.labels.append(measure.label)
+        prepared.batch.sights.append(Sight(measure.window, key, _counted(measure, view) if count else None))
+
+    def _plan(self, plan: PlanLimit, view: View, prepared: Prepared) -> None:
+        applies = plan.when.evaluate(view.get) if plan.when else True
+        if applies is False:
+            return
+        key = key_of(plan.per, view)
+        if applies is None or not isinstance(key, tuple):
+            if plan.on_missing == "skip":
+                return
+            if plan.on_missing == "refuse":
+                if plan.mode is Mode.ENFORCE:
+                    prepared.refusing.append(plan)
+                return
+            key = ("",)
+        shadow = plan.limit.shadow
+        (prepared.shadow_plans if shadow else prepared.plans).append(plan)
+        (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key))
+
+    def _rule(self, rule: Rule, view: View, measured: dict[str, object]) -> Ended | None:
+        values = rule_values(rule, view, measured)
+        try:
+            truth = rule.when.evaluate(values)
+            if truth is False:
+                return None
+            if truth is None:
+                missing, failure = lacking(rule.when, values)
+                return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, missing, failure)
+            excepted = _exception(rule, view)
+        except Exception as error:  # a rule that breaks (a provider of the wrong type) must not decide for the others
+            return Ended(rule, Verdict.ERROR, error=f"{type(error).__name__}: {error}")
+        if excepted:
+            return Ended(rule, Verdict.MATCH, excepted=excepted)
+        step = _step(rule, values)
+        effect = rule.response.effects[step] if step is not None else _OBSERVE
+        return Ended(rule, Verdict.MATCH, would=effect, effect=effect if rule.mode is Mode.ENFORCE else None, step=step)
+
+    def _corroborate(self, ends: list[Ended], noted: dict[tuple[Corroborate, str, bool], bool]) -> None:
+        standing = [end for end in ends if end.counts]
+        families = {
+            enforced: {end.rule.family for end in standing if not enforced or end.rule.mode is Mode.ENFORCE}
+            for enforced in (True, False)
+        }
+        for end in standing:
+            need = end.rule.corroborate
+            if need is None:
+                continue
+            for enforced in (True, False):
+                kept = {family for (spec, family, view), seen in noted.items() if seen and view is enforced and spec.shares_notes(need)}
+                found = families[enforced] | kept | {end.rule.family}
+                if not enforced:
+                    end.corroborated = tuple(sorted(found - {end.rule.family}))
+                if len(found) < need.families:
+                    if enforced and end.effect is not None:
+                        end.effect = _OTHERWISE[need.otherwise]
+                    elif not enforced:
+                        end.would = _OTHERWISE[need.otherwise]
+
+    def _end(self, end: Ended, full: set[str], shadow_full: set[str]) -> RuleEnd:
+        return RuleEnd(
+            end.rule.id, end.rule.mode, end.verdict, _action(end.effect, full), _action(end.would, shadow_full),
+            end.missing, end.error, end.excepted, end.corroborated, end.step,
+        )  # fmt: skip
+
+
+def key_of(names: tuple[str, ...], view: View) -> tuple[str, ...] | Missing:
+    """The key under these signals, or what it lacks: a missing part never becomes one shared bucket."""
+    parts = []
+    for name in names:
+        value = view.get(name)
+        if isinstance(value, (Missing, Failed)):
+            return Missing(f"no {name}: {value.reason}")
+        parts.append(",".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value))
+    return tuple(parts)
+
+
+def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable[[str], object]:
+    """The values a rule's names stand for: its own measures first, then signals."""
+
+    def values(name: str) -> object:
+        declared = rule.measures.get(name)
+        if declared is None:
+            return view.get(name)
+        if isinstance(declared, Ratio):
+            return _ratio(measured[declared.over.label], measured[declared.under.label])
+        return measured[declared.label]
+
+    return values
+
+
+def _ratio(over: object, under: object) -> object:
+    for part in (over, under):
+        if isinstance(part, (Missing, Failed)):
+            return part
+    if isinstance(over, AtLeast) or isinstance(under, AtLeast):
+        return CAPPED
+    return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
+
+
+def _counted(measure: Measure, view: View) -> int | str | None:
+    if measure.where is not None and measure.where.evaluate(view.get) is not True:
+        return None
+    if measure.of is None:
+        return 1
+    value = view.get(measure.of)
+    if isinstance(value, (Missing, Failed)):
+        return None
+    if measure.window.kind is Count.SUM:
+        return int(value)  # type: ignore[call-overload, no-any-return]
+    return ",".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
+
+
+def _exception(rule: Rule, view: View) -> str:
+    for exception in rule.exceptions:
+        for entry in exception.entries:
+            if view.facts.at < entry.expires and all(
+                view.get(name) == value for name, value in zip(exception.fields, entry.values, strict=True)
+            ):
+                return exception.name
+    return ""
+
+
+def _step(rule: Rule, values: Callable[[str], object]) -> int | None:
+    if rule.response.of is None:
+        return 0
+    value = values(rule.response.of)
+    height = value.count if isinstance(value, AtLeast) else value
+    if not isinstance(height, (int, float)):
+        return None
+    step = bisect_right(rule.response.starts, height) - 1
+    return step if step >= 0 else None
+
+
+def _take(effect: Effect | None, view: View) -> Take | None:
+    if effect is None or effect.limit is None:
+        return None
+    key = key_of(effect.per, view)
+    return Take(effect.limit, key) if isinstance(key, tuple) else None
+
+
+def _action(effect: Effect | None, full: set[str]) -> Action:
+    if effect is None:
+        return Action.ALLOW
+    if effect.limit is not None and effect.limit.id not in full:
+        return Action.OBSERVE
+    return effect.action

@@ -1,0 +1,89 @@
+"""Every exception of Sluicegate, and the places they speak of.
+
+    SluiceError
+    ├── PolicyError      packs, lists or rule tests that cannot be loaded: all problems at once
+    ├── ConfigError      gateway.yaml and the files it names: all problems at once
+    ├── RecordError      a recorded exchange that cannot be read
+    ├── ReplayError      a replayed answer that differs from the recorded one
+    └── StateError       shared state that did not answer
+
+No other exception leaves the package on purpose. A decision never travels as an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where in a file something stands. Lines and columns count from one; zero means the whole file."""
+
+    path: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a file: where, what, and how to mend it."""
+
+    place: Place
+    message: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" + (f"; {self.mend}" if self.mend else "")
+
+
+class SluiceError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class LoadError(SluiceError):
+    """Files that cannot be loaded. `problems` holds every problem found, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PolicyError(LoadError):
+    """Packs, lists or rule tests that cannot be loaded."""
+
+
+class ConfigError(LoadError):
+    """A process configuration, or a file it names, that cannot be loaded."""
+
+
+class RecordError(SluiceError):
+    """A recorded exchange that cannot be read; `place` names the file and line."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        self.place = place
+        super().__init__(f"{place}: {message}")
+
+
+class ReplayError(SluiceError):
+    """A record evaluated again gave another answer than the one it holds."""
+
+
+class StateError(SluiceError):
+    """Shared state (Redis) did not answer, or answered with an error."""
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """A hint naming the closest known word, or all of them when none is close and they are few.
+
+    >>> did_you_mean("client.contry", ["client.country", "client.asn"])
+    "did you mean 'client.country'?"
+    """
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "known here: " + ", ".join(known) if 0 < len(known) <= 12 else ""

@@ -1,0 +1,122 @@
+"""What one exchange states, plus its time. Nothing here was looked up.
+
+Facts are made once, at the door (`web.intake`) or from a record (`replay.sources`), and never change. Prompt text
+and bodies are carried for the signals but never appear in a `repr`; credentials are carried only as keyed hashes.
+Header names are lower-cased, their order is the wire's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why an exchange could not be read as the protocol says. Each has a declared answer (see `gate.FailModes`)."""
+
+    ROUTE_UNRECOGNISED = "route-unrecognised"
+    MEDIA_TYPE = "media-type"
+    BODY_ENCODING = "body-encoding"
+    BODY_TOO_LARGE = "body-too-large"
+    BODY_MALFORMED = "body-malformed"
+    CREDENTIAL_MISSING = "credential-missing"
+    CREDENTIAL_UNKNOWN = "credential-unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `kinds` names the parts it was made of: text, image, tool_use, tool_result, …"""
+
+    role: str
+    text: str = field(repr=False)
+    kinds: frozenset[str] = frozenset({"text"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A model call in one shape for every protocol.
+
+    `operation` is OpenTelemetry's gen_ai.operation.name (chat, text_completion, embeddings); `parameters` holds the
+    scalar request parameters by the protocol's own names; `tools` the declared tool names in order.
+    """
+
+    operation: str
+    model: str | None = None
+    stream: bool = False
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    system: str = field(default="", repr=False)
+    messages: tuple[Message, ...] = ()
+    tools: tuple[str, ...] = ()
+    end_user: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One exchange as it was asked.
+
+    at: microseconds since 1970, handed in by the host or the record. peer: address of the connection's other end;
+    connection: an id that is the same for every exchange on one connection. credential: keyed hash of the presented
+    key. template: the route's path pattern. size: bytes of the body as sent. cause: why it could not be read, if so. account: `account.*` values the
+    source already states. recorded: signal values of an audit record (they replace computing).
+    """
+
+    at: int
+    method: str = "POST"
+    path: str = "/"
+    http_version: str = "1.1"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    peer: str | None = None
+    connection: str | None = None
+    credential: str | None = None
+    protocol: str | None = None
+    route: str | None = None
+    template: str | None = None
+    size: int = 0
+    body: bytes | None = field(default=None, repr=False)
+    keys: tuple[str, ...] = ()
+    call: Call | None = None
+    cause: Cause | None = None
+    detail: str = ""
+    account: Mapping[str, object] | None = None
+    recorded: Mapping[str, object] | None = field(default=None, repr=False)
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    def header_values(self, name: str) -> list[str]:
+        """Every value of a header, in the order sent."""
+        return [value for key, value in self.headers if key == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a model call really took, in tokens; None where the upstream did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class End(StrEnum):
+    """How an answer came to its end."""
+
+    COMPLETE = "complete"
+    REFUSED = "refused"
+    CLIENT_GONE = "client-gone"
+    UPSTREAM_CUT = "upstream-cut"
+    UPSTREAM_FAILED = "upstream-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known once the exchange is over. Durations are microseconds and differ from run to run."""
+
+    status: int | None = None
+    usage: Usage = Usage()
+    end: End = End.COMPLETE
+    model: str | None = None
+    first_byte: int | None = None
+    duration: int | None = None

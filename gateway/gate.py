@@ -1,0 +1,202 @@
+"""The gate: the one seam. It holds policy, signals, state, identity of records and the sink; every face calls it.
+
+Live and dry run differ only in what is handed in here: the source of facts, the state, the ids, the timer and the sink.
+Judging is a generator that yields batches of state operations and receives replies, so that one piece of code serves
+memory (a plain function call), Redis (awaited) and replay. A state that fails to answer is a reply too.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Protocol
+
+from gateway.decision import Mode, Outcome, Room
+from gateway.enforcement import Fail, FailModes, enforce, rate_headers
+from gateway.engine import Engine
+from gateway.errors import StateError
+from gateway.facts import Answer, Cause, Facts
+from gateway.judgement import Judgement
+from gateway.language.policy import Policy
+from gateway.signals import Catalogue, View
+from gateway.state.memory import MemoryState
+from gateway.state.operations import Batch, Reply, Take
+
+Replied = Reply | StateError
+Judging = Generator[Batch, Replied, Judgement]
+
+
+class RemoteState(Protocol):
+    """State that is not in this process: a batch is awaited. Raises StateError when it does not answer."""
+
+    local: bool
+
+    async def apply(self, batch: Batch) -> Reply: ...
+
+    def health(self) -> dict[str, object]: ...
+
+
+Sink = Callable[[Judgement, Answer], None]
+
+
+def random_id(facts: Facts) -> str:
+    """A new identifier for a live decision: 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+class Gate:
+    """Judges exchanges by a policy.
+
+    state: MemoryState, or a RemoteState (then use the `_remote` methods). mode: the overall mode, above every rule's own.
+    ids: the id of a decision from its facts. timer: nanoseconds, for latencies only. sink: receives every settled
+    judgement exactly once.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        catalogue: Catalogue,
+        *,
+        state: MemoryState | RemoteState | None = None,
+        mode: Mode = Mode.ENFORCE,
+        fail: FailModes | None = None,
+        sink: Sink | None = None,
+        ids: Callable[[Facts], str] = random_id,
+        timer: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self.catalogue = catalogue
+        self.state = state or MemoryState()
+        self.mode = mode
+        self.fail = fail or FailModes()
+        self.sink = sink or (lambda judgement, answer: None)
+        self.ids = ids
+        self.timer = timer
+        self.state_failures = 0
+        self.use(policy)
+
+    def use(self, policy: Policy) -> None:
+        """Put a policy in force at once; exchanges already judged settle under the one that judged them."""
+        self.policy = policy
+        self._engine = Engine(under(policy, self.mode))
+
+    def judge(self, facts: Facts) -> Judgement:
+        """Judge with state in this process: a plain function call."""
+        state = self.state
+        assert isinstance(state, MemoryState), "remote state needs judge_remote"
+        judging = self._judging(facts)
+        reply: Replied | None = None
+        while True:
+            try:
+                batch = judging.send(reply)  # type: ignore[arg-type]
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            reply = state.apply(batch)
+
+    async def judge_remote(self, facts: Facts) -> Judgement:
+        """Judge with whatever state the gate has; only a remote one awaits."""
+        if isinstance(self.state, MemoryState):
+            return self.judge(facts)
+        judging = self._judging(facts)
+        reply: Replied | None = None
+        while True:
+            try:
+                batch = judging.send(reply)  # type: ignore[arg-type]
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            reply = await self._ask(self.state, batch)
+
+    def settle(self, judgement: Judgement, answer: Answer) -> None:
+        """Count what is only known after the answer, give back what a refusal took, and hand the record to the sink."""
+        assert isinstance(self.state, MemoryState), "remote state needs settle_remote"
+        if batch := _settling(judgement, answer):
+            self.state.apply(batch)
+        self.sink(judgement, answer)
+
+    async def settle_remote(self, judgement: Judgement, answer: Answer) -> None:
+        """`settle`, with whatever state the gate has."""
+        if isinstance(self.state, MemoryState):
+            return self.settle(judgement, answer)
+        if batch := _settling(judgement, answer):
+            await self._ask(self.state, batch)
+        self.sink(judgement, answer)
+        return None
+
+    async def _ask(self, state: RemoteState, batch: Batch) -> Replied:
+        try:
+            return await state.apply(batch)
+        except StateError as error:
+            self.state_failures += 1
+            return error
+
+    def _judging(self, facts: Facts) -> Judging:
+        started = self.timer()
+        engine, view = self._engine, View(facts, self.catalogue)
+        cause = facts.cause or self._credential_cause(view)
+        refused = (cause, facts.detail) if cause is not None and self.fail.refuses(cause) else None
+        prepared = engine.prepare(view, limits=refused is None)
+        reply = (yield prepared.batch) if prepared.batch else Reply()
+        error = reply if isinstance(reply, StateError) else None
+        first = None if isinstance(reply, StateError) else reply
+        evaluated = engine.evaluate(view, prepared, first)
+        rooms: list[Room] = [*first.rooms, *first.shadow_rooms] if first else []
+        taken = _taken(prepared.batch, first)
+        full = any(not room.allowed and not room.shadow for room in rooms)
+        second = None if refused or full or error else engine.throttles(view, evaluated)
+        if second:
+            reply = yield second
+            error = reply if isinstance(reply, StateError) else error
+            if isinstance(reply, Reply):
+                rooms += [*reply.rooms, *reply.shadow_rooms]
+                taken += _taken(second, reply)
+        decision = engine.decide(evaluated, rooms)
+        state_down = error is not None and self.fail.state is Fail.REFUSE
+        enforced = enforce(decision, evaluated, prepared, rooms, refused, state_down, facts.at)
+        identity = self.ids(facts)
+        outcome = Outcome(
+            identity, f"sg-{identity}", engine.policy.digest, decision, enforced.action, enforced.would, enforced.refusal,
+            cause, enforced.tags, enforced.delay, tuple(rooms), rate_headers(prepared.plans, rooms, facts.at),
+            str(error) if error else "",
+        )  # fmt: skip
+        returns = taken if enforced.refusal is not None else []
+        return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, self.timer() - started)
+
+    def _credential_cause(self, view: View) -> Cause | None:
+        if view.facts.recorded is not None or view.facts.account is not None:
+            return None
+        if view.facts.credential is None:
+            return Cause.CREDENTIAL_MISSING
+        return Cause.CREDENTIAL_UNKNOWN if view.get("account.known") is False else None
+
+
+def under(policy: Policy, mode: Mode) -> Policy:
+    """The policy as it acts below an overall mode: in shadow, every rule and limit counts on shadow counters."""
+    if mode is Mode.ENFORCE:
+        return policy
+    rules = []
+    for rule in policy.rules:
+        lowered = rule.mode.under(mode)
+        effects = tuple(
+            replace(effect, limit=replace(effect.limit, shadow=True)) if effect.limit else effect
+            for effect in rule.response.effects
+        )
+        rules.append(replace(rule, mode=lowered, response=replace(rule.response, effects=effects)))
+    limits = [replace(plan, mode=plan.mode.under(mode), limit=replace(plan.limit, shadow=True)) for plan in policy.limits]
+    return replace(policy, rules=tuple(rules), limits=tuple(limits))
+
+
+def _taken(batch: Batch, reply: Reply | None) -> list[Take]:
+    if reply is None:
+        return []
+    whole = bool(reply.rooms) and all(room.allowed for room in reply.rooms)
+    shadow = [take for take, room in zip(batch.shadow_takes, reply.shadow_rooms, strict=True) if room.allowed]
+    return [*(batch.takes if whole else []), *shadow]
+
+
+def _settling(judgement: Judgement, answer: Answer) -> Batch:
+    view = judgement.view.over(answer)
+    batch = judgement.engine.settle(view, judgement.evaluated)
+    batch.returns = [(take, judgement.facts.at) for take in judgement.returns]
+    judgement.view = view
+    return batch

@@ -1,0 +1,50 @@
+"""One judged exchange on its way from the gate to the audit: what sinks receive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.decision import Mode, Outcome
+from gateway.engine import Engine, Evaluated
+from gateway.facts import Facts
+from gateway.signals import View
+from gateway.state.operations import Take
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The ids of one exchange's spans, as integers.
+
+    parent: the caller's span, 0 where it sent no usable trace context; asked: whether the caller's trace is sampled.
+    """
+
+    trace_id: int
+    parent: int
+    server: int
+    policy: int
+    client: int
+    asked: bool
+
+    def traceparent(self, span: int, sampled: bool) -> str:
+        """The W3C header value that makes `span` the parent of what comes next."""
+        return f"00-{self.trace_id:032x}-{span:016x}-{int(sampled):02x}"
+
+
+@dataclass(slots=True)
+class Judgement:
+    """One judged exchange.
+
+    returns: takes to give back at settle time, because the request was refused. judged_in: nanoseconds that judging took.
+    trace: the ids of its spans, None in a replay; kept: whether they are exported.
+    """
+
+    outcome: Outcome
+    facts: Facts
+    view: View
+    evaluated: Evaluated
+    mode: Mode
+    engine: Engine
+    returns: list[Take]
+    judged_in: int = 0
+    trace: Trace | None = None
+    kept: bool = True

@@ -1,0 +1,98 @@
+"""Packs to one `Policy`: files read, everything checked across packs, frozen, digested.
+
+All problems of all files are reported at once. The digest is taken over the canonical form, in which order, comments and
+short forms no longer show: equal meaning gives an equal digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from gateway.errors import LoadError, Place, PolicyError, Problem
+from gateway.strict.document import Node, read
+from gateway.language.measures import Measure, Ratio
+from gateway.language.packs import LANGUAGE, Pack, read_pack
+from gateway.language.policy import Policy, Rule
+from gateway.strict.shapes import Problems
+from gateway.signals import Catalogue
+
+
+def pack_files(paths: Iterable[Path]) -> list[Path]:
+    """The pack files among paths: files as named, folders searched for `*.yaml` (tests and data left out)."""
+    found: list[Path] = []
+    for path in paths:
+        found += sorted(p for p in path.glob("*.yaml") if is_pack(p)) if path.is_dir() else [path]
+    return list(dict.fromkeys(found))
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a file of a rules folder is a pack by its name."""
+    return not path.name.endswith(".test.yaml")
+
+
+def load(paths: Sequence[Path], catalogue: Catalogue) -> Policy:
+    """The policy of these files and folders. Raises PolicyError with every problem found."""
+    problems, nodes = Problems(), []
+    files = pack_files(paths)
+    if not files:
+        named = ", ".join(str(path) for path in paths) or "no path"
+        raise PolicyError([Problem(Place(named), "holds no pack", "name a .yaml file or a folder that has some")])
+    for path in files:
+        try:
+            nodes.append(read(path))
+        except LoadError as error:
+            problems.found += error.problems
+    return compile_nodes(nodes, catalogue, problems)
+
+
+def compile_nodes(nodes: Iterable[Node], catalogue: Catalogue, problems: Problems | None = None) -> Policy:
+    """The policy of YAML trees. Raises PolicyError with every problem found."""
+    problems = problems or Problems()
+    packs = [pack for node in nodes if (pack := read_pack(node, catalogue, problems)) is not None]
+    _unique(packs, problems)
+    if problems.found:
+        raise PolicyError(problems.found)
+    rules = sorted((rule for pack in packs for rule in pack.rules), key=lambda rule: rule.id)
+    limits = sorted((limit for pack in packs for limit in pack.limits), key=lambda limit: limit.limit.id)
+    lists = {(pack.name, name): found for pack in packs for name, found in pack.lists.items()}
+    canonical = {
+        "language": LANGUAGE,
+        "packs": {pack.name: pack.version for pack in sorted(packs, key=lambda pack: pack.name)},
+        "rules": [rule.canonical() for rule in rules],
+        "limits": [limit.canonical() for limit in limits],
+        "lists": {"/".join(key): sorted(str(v) for v in found.values) for key, found in sorted(lists.items())},
+    }
+    text = json.dumps(canonical, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return Policy(
+        rules=tuple(rules),
+        limits=tuple(limits),
+        lists=lists,
+        packs={pack.name: pack.version for pack in packs},
+        digest="sha256:" + sha256(text.encode()).hexdigest(),
+        measures=tuple(_measures(rules)),
+        corroborations=tuple({(c.within, c.per): c for rule in rules if (c := rule.corroborate)}.values()),
+    )
+
+
+def _unique(packs: list[Pack], problems: Problems) -> None:
+    seen: dict[str, Place] = {}
+    named: list[tuple[str, Place]] = [(f"pack '{pack.name}'", pack.node.place) for pack in packs]
+    for pack in packs:
+        named += [(f"id '{rule.id}'", rule.place) for rule in pack.rules]
+        named += [(f"id '{limit.limit.id}'", limit.place) for limit in pack.limits]
+    for what, place in named:
+        if what in seen:
+            problems.add(place, f"{what} is already taken at {seen[what]}", "ids are unique and never reused")
+        seen.setdefault(what, place)
+
+
+def _measures(rules: Iterable[Rule]) -> Iterable[Measure]:
+    found: dict[str, Measure] = {}
+    for rule in rules:
+        for declared in rule.measures.values():
+            parts = (declared.over, declared.under) if isinstance(declared, Ratio) else (declared,)
+            found.update({part.label: part for part in parts})
+    return [found[label] for label in sorted(found)]

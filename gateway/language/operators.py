@@ -1,0 +1,143 @@
+"""The operators of the rule language: one table. Documentation and error texts are listed from it.
+
+`test` compares a present value with the operand. `bounded` answers the same for a count that hit its cap («at least
+N»): True or False where that already decides, None where it does not. Operators marked `columns` can be computed over
+whole columns as well, with the same meaning.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import re2
+
+from gateway.values import CIDR, IP, STRING, Type
+
+Bounded = Callable[[int, Any], bool | None]
+
+
+class Operand(StrEnum):
+    """What stands to the right of an operator."""
+
+    VALUE = "one value"
+    LIST = "a list of values or \"@name\""
+    PAIR = "two values, low and high, both included"
+    PATTERN = "a regular expression (RE2)"
+    NETWORKS = "a list of networks or \"@name\""
+    FLAG = "true or false"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator. `fits` tells which signal types it may follow."""
+
+    name: str
+    operand: Operand
+    fits: Callable[[Type], bool]
+    test: Callable[[Any, Any], bool]
+    meaning: str
+    bounded: Bounded = lambda count, operand: None
+    columns: bool = True
+
+
+class Networks:
+    """A set of IP networks, searched by bisection over merged ranges."""
+
+    __slots__ = ("_ranges",)
+
+    def __init__(self, texts: frozenset[str]) -> None:
+        self._ranges: dict[int, tuple[list[int], list[int]]] = {}
+        for version in (4, 6):
+            nets = [ipaddress.ip_network(text) for text in texts]
+            merged = ipaddress.collapse_addresses([net for net in nets if net.version == version])  # type: ignore[type-var]
+            pairs = sorted((int(net.network_address), int(net.broadcast_address)) for net in merged)
+            self._ranges[version] = ([low for low, _ in pairs], [high for _, high in pairs])
+
+    def __contains__(self, text: str) -> bool:
+        address = ipaddress.ip_address(text)
+        lows, highs = self._ranges[address.version]
+        place = bisect_right(lows, int(address)) - 1
+        return place >= 0 and int(address) <= highs[place]
+
+
+def _any(kind: Type) -> bool:
+    return True
+
+
+def _single(kind: Type) -> bool:
+    return kind.element is None
+
+
+def _ordered(kind: Type) -> bool:
+    return kind.ordered
+
+
+def _text(kind: Type) -> bool:
+    return kind is STRING
+
+
+def _text_or_set(kind: Type) -> bool:
+    return kind is STRING or kind.element is not None
+
+
+def _set(kind: Type) -> bool:
+    return kind.element is not None
+
+
+def _address(kind: Type) -> bool:
+    return kind in (IP, CIDR)
+
+
+def _decided(holds: Callable[[int, Any], bool], result: bool) -> Bounded:
+    return lambda count, operand: result if holds(count, operand) else None
+
+
+OPERATORS: dict[str, Operator] = {
+    op.name: op
+    for op in (
+        Operator("eq", Operand.VALUE, _single, lambda v, x: bool(v == x), "is the value",
+                 _decided(lambda n, x: n > x, False)),
+        Operator("ne", Operand.VALUE, _single, lambda v, x: bool(v != x), "is present and another value",
+                 _decided(lambda n, x: n > x, True)),
+        Operator("in", Operand.LIST, _single, lambda v, x: v in x, "is one of the values",
+                 _decided(lambda n, x: all(n > item for item in x), False)),
+        Operator("not_in", Operand.LIST, _single, lambda v, x: v not in x, "is present and none of the values",
+                 _decided(lambda n, x: all(n > item for item in x), True)),
+        Operator("lt", Operand.VALUE, _ordered, lambda v, x: bool(v < x), "is less than",
+                 _decided(lambda n, x: n >= x, False)),
+        Operator("lte", Operand.VALUE, _ordered, lambda v, x: bool(v <= x), "is at most",
+                 _decided(lambda n, x: n > x, False)),
+        Operator("gt", Operand.VALUE, _ordered, lambda v, x: bool(v > x), "is more than",
+                 _decided(lambda n, x: n > x, True)),
+        Operator("gte", Operand.VALUE, _ordered, lambda v, x: bool(v >= x), "is at least",
+                 _decided(lambda n, x: n >= x, True)),
+        Operator("between", Operand.PAIR, _ordered, lambda v, x: bool(x[0] <= v <= x[1]), "is from low to high, both included",
+                 _decided(lambda n, x: n > x[1], False)),
+        Operator("contains", Operand.VALUE, _text_or_set, lambda v, x: x in v, "holds the text, or the element"),
+        Operator("starts_with", Operand.VALUE, _text, lambda v, x: bool(v.startswith(x)), "begins with the text"),
+        Operator("ends_with", Operand.VALUE, _text, lambda v, x: bool(v.endswith(x)), "ends with the text"),
+        Operator("matches", Operand.PATTERN, _text, lambda v, x: x.search(v) is not None,
+                 "a linear-time regular expression is found in it"),
+        Operator("any_of", Operand.LIST, _set, lambda v, x: not v.isdisjoint(x), "the set holds at least one of the values"),
+        Operator("all_of", Operand.LIST, _set, lambda v, x: bool(v >= x), "the set holds all of the values"),
+        Operator("within", Operand.NETWORKS, _address, lambda v, x: v in x, "the address lies in one of the networks"),
+        Operator("present", Operand.FLAG, _any, lambda v, x: bool(x), "there is a value; never unknown"),
+    )
+}  # fmt: skip
+
+
+def pattern(text: str) -> Any:
+    """A compiled RE2 pattern. Raises ValueError with the engine's reason."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 4 * 1024 * 1024
+    try:
+        return re2.compile(text, options=options)
+    except re2.error as error:
+        reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        raise ValueError(f"{text!r} is not a linear-time regular expression: {reason}") from None

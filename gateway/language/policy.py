@@ -1,0 +1,177 @@
+"""The compiled, immutable policy: what the language yields and the engine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.decision import Action, Mode, Public
+from gateway.errors import Place
+from gateway.language.conditions import Condition
+from gateway.language.lists import ValueList
+from gateway.language.measures import Measure, Ratio
+from gateway.state.operations import Limit, Window
+
+FAMILIES = ("network", "client", "identity", "content", "coordination", "volume")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One thing a rule may do. limit and per: for throttle. tag: for tag. hold: µs, for delay. status: for refusals."""
+
+    action: Action
+    status: int = 0
+    limit: Limit | None = None
+    per: tuple[str, ...] = ()
+    tag: str = ""
+    hold: int = 0
+    link: str | None = None
+
+    def canonical(self) -> object:
+        limit = [self.limit.amount, self.limit.period, str(self.limit.pace)] if self.limit else None
+        return [str(self.action), self.status, limit, list(self.per), self.tag, self.hold, self.link]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a match leads to: one effect, or half-open steps of a measure (`starts` are the lower bounds, rising)."""
+
+    effects: tuple[Effect, ...]
+    of: str | None = None
+    starts: tuple[float, ...] = ()
+
+    def canonical(self) -> object:
+        return [self.of, list(self.starts), [effect.canonical() for effect in self.effects]]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A family's matches under a key, remembered for corroboration: what records call them, and their window."""
+
+    label: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Corroborate:
+    """Act only when rules of at least `families` families (the rule's own included) matched the same key.
+
+    notes: per family and view (enforced or would-be), what matches are noted as.
+    """
+
+    families: int
+    within: int
+    per: tuple[str, ...]
+    otherwise: Action
+    notes: Mapping[tuple[str, bool], Note] = field(default_factory=dict, compare=False)
+
+    def canonical(self) -> object:
+        return [self.families, self.within, list(self.per), str(self.otherwise)]
+
+    def shares_notes(self, other: Corroborate) -> bool:
+        """Whether both look at the same notes: equal keys and time, whatever they demand of them."""
+        return (self.within, self.per) == (other.within, other.per)
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionEntry:
+    """One exempted combination of values, with who answers for it and until when (µs)."""
+
+    values: tuple[Any, ...]
+    reason: str
+    owner: str
+    expires: int
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleException:
+    """The shape of an exemption (fixed by the author) and its entries (added by operators)."""
+
+    name: str
+    fields: tuple[str, ...]
+    entries: tuple[ExceptionEntry, ...]
+
+    def canonical(self) -> object:
+        rows = [[[str(value) for value in entry.values], entry.expires] for entry in self.entries]
+        return [self.name, list(self.fields), sorted(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class FalsePositive:
+    """An honest cause of a match, and the leaf that keeps it out."""
+
+    cause: str
+    mitigated_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a pack."""
+
+    id: str
+    pack: str
+    title: str
+    family: str
+    severity: str
+    owner: str
+    when: Condition
+    response: Response
+    public: Public
+    mode: Mode
+    place: Place = field(compare=False)
+    measures: Mapping[str, Measure | Ratio] = field(default_factory=dict)
+    corroborate: Corroborate | None = None
+    exceptions: tuple[RuleException, ...] = ()
+    evidence: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    false_positives: tuple[FalsePositive, ...] = ()
+    blind_spots: tuple[str, ...] = ()
+
+    def canonical(self) -> object:
+        return {
+            "id": self.id, "family": self.family, "mode": str(self.mode), "when": self.when.canonical(),
+            "measures": {name: measure.label for name, measure in self.measures.items()},
+            "response": self.response.canonical(), "public": [self.public.code, self.public.message],
+            "corroborate": self.corroborate.canonical() if self.corroborate else None,
+            "exceptions": sorted((e.canonical() for e in self.exceptions), key=repr), "evidence": sorted(self.evidence),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimit:
+    """A limit that stands for itself: part of the plan, published to the caller. on_missing: refuse, share or skip."""
+
+    limit: Limit
+    pack: str
+    per: tuple[str, ...]
+    when: Condition | None
+    on_missing: str
+    mode: Mode
+    public: Public
+    place: Place = field(compare=False)
+
+    def canonical(self) -> object:
+        base = [self.limit.id, self.limit.amount, self.limit.period, str(self.limit.pace), list(self.per), str(self.mode)]
+        return [*base, self.on_missing, self.when.canonical() if self.when else None]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything in force. digest: SHA-256 over the canonical form. version: the sum of the packs' versions."""
+
+    rules: tuple[Rule, ...]
+    limits: tuple[PlanLimit, ...]
+    lists: Mapping[tuple[str, str], ValueList]
+    packs: Mapping[str, int]
+    digest: str
+    measures: tuple[Measure, ...]
+    corroborations: tuple[Corroborate, ...]
+
+    @property
+    def version(self) -> int:
+        return sum(self.packs.values())
+
+    def rule(self, rule_id: str) -> Rule | None:
+        return next((rule for rule in self.rules if rule.id == rule_id), None)

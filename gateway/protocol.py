@@ -1,0 +1,52 @@
+"""What a wire protocol (OpenAI, Anthropic, …) must be able to say, as plugins say it.
+
+A `Dialect` reads a request body into a `Call`, finds the usage in answers, and writes errors in the shape its clients
+expect. It does no I/O. `Route.path` is exact, or ends in `/*` for one last segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.decision import Public
+from gateway.facts import Call, Usage
+
+
+class Unreadable(Exception):
+    """A body that is JSON but not what the protocol says; the text tells the caller what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method and path. `read` turns the parsed body into a Call; None for routes without a body."""
+
+    name: str
+    method: str
+    path: str
+    read: Callable[[Mapping[str, Any]], Call] | None = None
+
+
+class Dialect(Protocol):
+    """One wire protocol.
+
+    credential_headers: the headers that may carry the key, `(name, scheme prefix)`, tried in order.
+    """
+
+    name: str
+    provider: str
+    routes: tuple[Route, ...]
+    credential_headers: tuple[tuple[str, str], ...]
+
+    def usage(self, document: Mapping[str, Any], so_far: Usage) -> Usage:
+        """Usage after one answer document: a whole JSON answer, or one event of a stream."""
+        ...
+
+    def error(self, status: int, public: Public, reference: str) -> bytes:
+        """An error body in the shape this protocol's clients parse."""
+        ...
+
+    def error_event(self, public: Public, reference: str) -> bytes:
+        """The bytes that tell a client inside a running event stream that it broke."""
+        ...

@@ -1,0 +1,93 @@
+"""Names to things: signals, protocols and packs that plugins bring.
+
+Bundled plugins come through the same door as third parties: a module with `register(registry, settings)`. They are
+listed in one tuple; others announce themselves under the entry-point group `sluicegate.plugins`. A name brought twice
+is an error at start-up; nothing is found by scanning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from gateway.errors import ConfigError, Place, Problem
+from gateway.protocol import Dialect, Route
+from gateway.signals import Signal
+
+BUNDLED = (
+    "gateway.plugins.exchange",
+    "gateway.plugins.identity",
+    "gateway.plugins.region",
+    "gateway.plugins.reseller",
+    "gateway.plugins.prompt",
+    "gateway.plugins.protocols.openai",
+    "gateway.plugins.protocols.anthropic",
+)
+GROUP = "sluicegate.plugins"
+
+Settings = Mapping[str, Any]
+
+
+class Watched(Protocol):
+    """Something read from a file that may change while we run: a directory, a database."""
+
+    def refresh(self) -> None:
+        """Read again if the file changed; keep the last good one where that fails."""
+        ...
+
+    def health(self) -> dict[str, object]:
+        """What to say of it in health: at least `problem`, empty when all is well."""
+        ...
+
+
+class Plugin(Protocol):
+    """A module that brings signals or protocols. `settings` holds the sections of gateway.yaml by name."""
+
+    def register(self, registry: Registry, settings: Settings) -> None: ...
+
+
+class Registry:
+    """Everything that can be named in a policy or met on the wire."""
+
+    def __init__(self) -> None:
+        self.signals: dict[str, Signal] = {}
+        self.dialects: dict[str, Dialect] = {}
+        self.routes: dict[tuple[str, str], tuple[Dialect, Route]] = {}
+        self.watched: dict[str, Watched] = {}
+
+    def add_signals(self, signals: Iterable[Signal]) -> None:
+        for signal in signals:
+            if signal.name in self.signals:
+                raise ConfigError([Problem(Place(signal.name), f"two plugins bring the signal '{signal.name}'")])
+            self.signals[signal.name] = signal
+
+    def add_dialect(self, dialect: Dialect) -> None:
+        if dialect.name in self.dialects:
+            raise ConfigError([Problem(Place(dialect.name), f"two plugins bring the protocol '{dialect.name}'")])
+        self.dialects[dialect.name] = dialect
+        for route in dialect.routes:
+            self.routes[route.method, route.path] = (dialect, route)
+
+    def watch(self, name: str, thing: Watched) -> None:
+        """Have a thing refreshed from time to time and shown in health."""
+        self.watched[name] = thing
+
+    def route(self, method: str, path: str) -> tuple[Dialect, Route] | None:
+        """The protocol and route of an exact method and path; nothing is normalised, so nothing can be disguised."""
+        found = self.routes.get((method, path))
+        if found is None and (cut := path.rfind("/")) > 0:
+            found = self.routes.get((method, path[:cut] + "/*"))
+        return found
+
+
+def load(settings: Settings | None = None, extra: Iterable[Plugin] = ()) -> Registry:
+    """A registry with the bundled plugins, the installed ones and `extra`."""
+    registry = Registry()
+    plugins: list[Any] = [import_module(name) for name in BUNDLED]
+    plugins += [point.load() for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
+    plugins += list(extra)
+    for plugin in plugins:
+        plugin.register(registry, settings or {})
+    return registry

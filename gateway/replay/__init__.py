@@ -1,0 +1,1 @@
+"""The dry run: recorded exchanges through the same gate, on recorded time."""

@@ -1,0 +1,60 @@
+"""Runs recorded exchanges through a gate of its own: fresh memory, recorded time, ids from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gateway.decision import Mode
+from gateway.enforcement import FailModes
+from gateway.facts import Answer, End, Facts
+from gateway.gate import Gate
+from gateway.judgement import Judgement
+from gateway.language.policy import Policy
+from gateway.replay.sources import Exchange
+from gateway.signals import Catalogue
+from gateway.state.memory import MemoryState
+
+DRY_RUN_KEY = b"sluicegate dry run"
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One exchange, judged and settled again."""
+
+    exchange: Exchange
+    judgement: Judgement
+    answer: Answer
+
+
+def replay(
+    exchanges: Iterable[Exchange], policy: Policy, catalogue: Catalogue, mode: Mode = Mode.ENFORCE, fail: FailModes | None = None
+) -> Iterator[Replayed]:
+    """Judge and settle every exchange at its recorded time, in the order given.
+
+    A recorded answer is kept only where the request is let through now: a refused request has no upstream's answer.
+    """
+    identity = ""
+
+    def ids(facts: Facts) -> str:
+        return identity
+
+    gate = Gate(policy, catalogue, state=MemoryState(), mode=mode, fail=fail, ids=ids, timer=lambda: 0)
+    for exchange in exchanges:
+        identity = exchange.id
+        judgement = gate.judge(exchange.facts)
+        answer = answered(judgement, exchange.answer)
+        gate.settle(judgement, answer)
+        yield Replayed(exchange, judgement, answer)
+
+
+def answered(judgement: Judgement, recorded: Answer) -> Answer:
+    """What the caller would have been answered: the refusal, or what the record says."""
+
+
+    refusal = judgement.outcome.refusal
+    if refusal is not None:
+        return Answer(status=refusal.status, end=End.REFUSED)
+    if recorded.end is End.REFUSED:
+        return Answer()
+    return recorded

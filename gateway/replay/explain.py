@@ -1,0 +1,138 @@
+"""One decision, explained from its audit record alone, by the functions that decided.
+
+The record's signal values and measures are put back where they stood and the same engine evaluates the same rules. If that
+gives another answer than the record holds, this says so loudly instead of telling a story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.audit.record import recorded_measures, rule_end
+from gateway.decision import Decision, Mode, Room, Verdict
+from gateway.engine import Engine, Evaluated, rule_values
+from gateway.errors import ReplayError
+from gateway.gate import under
+from gateway.language.conditions import Condition, Leaf
+from gateway.language.policy import Policy, Rule
+from gateway.replay.sources import Exchange
+from gateway.signals import Catalogue, View
+from gateway.state.operations import Reply
+from gateway.values import AtLeast, Failed, Missing, parse_timestamp
+
+_TRUTH: Final = {True: "true", False: "false", None: "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision evaluated again. same_policy: whether the record was made by this policy."""
+
+    entry: Mapping[str, Any]
+    engine: Engine
+    view: View
+    evaluated: Evaluated
+    decision: Decision
+    same_policy: bool
+
+
+def explain(exchange: Exchange, entry: Mapping[str, Any], policy: Policy, catalogue: Catalogue) -> Explanation:
+    """Evaluate a record again. Raises ReplayError when the same policy now gives another answer."""
+    engine = Engine(under(policy, Mode(entry["policy"]["mode"])))
+    view = View(exchange.facts, catalogue)
+    measures = recorded_measures(entry)
+    prepared = engine.prepare(view, limits=False)
+    notes = [spec.notes[family, enforced].label for spec, family, enforced in prepared.noted]
+    readings = [measures.get(label, Missing("not recorded")) for label in prepared.labels]
+    evaluated = engine.evaluate(view, prepared, Reply([*readings, *(measures.get(label, 0) for label in notes)]))  # type: ignore[list-item]
+    decision = engine.decide(evaluated, _rooms(entry))
+    same = entry["policy"]["digest"] == policy.digest
+    if same:
+        _compare(entry, decision)
+    return Explanation(entry, engine, view, evaluated, decision, same)
+
+
+def tell(explanation: Explanation, only: str | None = None) -> Iterator[str]:
+    """The explanation as lines of text. `only` names one rule; else every rule that did not simply fail to match."""
+    entry, policy = explanation.entry, explanation.engine.policy
+    exchange, outcome = entry["exchange"], entry["outcome"]
+    yield f"{entry['reference']}  {entry['at']}  {exchange['method']} {exchange['path']}"
+    yield f"policy    {entry['policy']['digest'][:19]}… version {entry['policy']['version']}, mode {entry['policy']['mode']}"
+    if not explanation.same_policy:
+        yield f"          evaluated below by another policy: {policy.digest[:19]}… version {policy.version}"
+    for name in ("account.id", "client.ip", "client.country"):
+        if name in entry["signals"]:
+            yield f"{name:<10}{entry['signals'][name]}"
+    yield f"outcome   {outcome['action']}" + (f", status {outcome['status']}, code {outcome['code']}" if "status" in outcome else "")
+    yield f"would     {outcome['would']} (as if every shadow rule were enforced)"
+    if exchange.get("cause"):
+        yield f"cause     {exchange['cause']}: the request could not be read as its protocol says"
+    if entry.get("state_error"):
+        yield f"state     {entry['state_error']}"
+    for room in entry["limits"]:
+        said = "had room" if room["allowed"] else "had no room"
+        shadow = ", shadow" if room.get("shadow") else ""
+        yield f"limit     {room['id']}{shadow}: {said}, {room['remaining']} left, resets {room['resets_at']}"
+    ended = {end.rule: end for end in explanation.decision.ends}
+    for rule in explanation.engine.policy.rules:
+        end = ended.get(rule.id)
+        if rule.mode is Mode.OFF or (rule.id != only if only else end is None):
+            continue
+        verdict = end.verdict if end else Verdict.NO_MATCH
+        yield ""
+        yield f"{rule.id}  {verdict}  ({rule.family}, {rule.mode})  {rule.title}"
+        if end and end.verdict is Verdict.MATCH:
+            yield f"  action {end.action}, would be {end.would}" + (f", step {end.step + 1}" if end.step is not None else "")
+        if end and end.excepted:
+            yield f"  exempted by exception {end.excepted}"
+        if rule.corroborate is not None and end and end.verdict is Verdict.MATCH:
+            others = ", ".join(end.corroborated) or "none"
+            yield f"  corroboration: needs {rule.corroborate.families} families; other families seen: {others}"
+        if end and end.error:
+            yield f"  error: {end.error}"
+        yield from _condition(rule.when, rule, explanation, "  ")
+
+
+def _condition(condition: Condition, rule: Rule, explanation: Explanation, indent: str) -> Iterator[str]:
+    values = rule_values(rule, explanation.view, explanation.evaluated.values)
+    truth = _TRUTH[condition.evaluate(values)]
+    if not isinstance(condition, Leaf):
+        yield f"{indent}{condition.word}: {truth}"
+        for part in condition.parts:
+            yield from _condition(part, rule, explanation, indent + "  ")
+        return
+    value = values(condition.name)
+    shown = f"({value.reason})" if isinstance(value, (Missing, Failed)) else condition.type.show(value)
+    label = rule.measures[condition.name].label if condition.name in rule.measures else ""
+    yield f"{indent}{truth:<8}{condition}; it is {shown}{_margin(condition, value)}" + (f"   [{label}]" if label else "")
+
+
+def _margin(leaf: Leaf, value: object) -> str:
+    number = value.count if isinstance(value, AtLeast) else value
+    ordered = leaf.operator.name in ("lt", "lte", "gt", "gte")
+    if not ordered or isinstance(number, bool) or not isinstance(number, (int, float)):
+        return ""
+    distance = abs(number - leaf.operand)
+    return f", {leaf.type.show(round(distance, 6) if isinstance(distance, float) else distance)} from the threshold"
+
+
+def _rooms(entry: Mapping[str, Any]) -> list[Room]:
+    return [
+        Room(room["id"], room["allowed"], room["remaining"], parse_timestamp(room["resets_at"]), room.get("shadow", False))
+        for room in entry["limits"]
+    ]
+
+
+def _compare(entry: Mapping[str, Any], decision: Decision) -> None:
+    again = [rule_end(end) for end in decision.ends]
+    if again == entry["rules"]:
+        return
+    before = {end["id"]: end for end in entry["rules"]}
+    after = {end["id"]: end for end in again}
+    differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    first = differing[0] if differing else "the order of rules"
+    raise ReplayError(
+        f"{entry['reference']}: evaluated again, {first} ends as {after.get(first, {}).get('verdict', 'no_match')}"
+        f" where the record says {before.get(first, {}).get('verdict', 'no_match')}: the record was altered, or the engine changed"
+    )

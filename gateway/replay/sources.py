@@ -1,0 +1,169 @@
+"""Recorded exchanges, read: captures and the gateway's own audit records, told apart by their keys.
+
+A capture is a request as it was sent (`ts`, `method`, `path`, `headers` as ordered pairs, `body` or `body_raw`, …); its
+signals are computed anew. An audit record (`v`, `signals`, …) brings the signal values of its day. Both become `Facts`
+and the `Answer` that was given. A line that is neither is counted and named, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any, Final
+
+from gateway.audit.record import recorded_signals
+from gateway.errors import Place, RecordError
+from gateway.facts import Answer, End, Facts, Usage
+from gateway.signals import Catalogue
+from gateway.values import parse_timestamp
+from gateway.web.intake import Body, Head, Intake
+
+LONGEST: Final = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One recorded exchange. id: derived from the record, so that a replay is repeatable. label: its class, if labelled."""
+
+    place: Place
+    id: str
+    facts: Facts
+    answer: Answer
+    label: str | None = None
+
+
+class Reader:
+    """Reads records. on_error receives every record that cannot be read; `read` and `unreadable` count."""
+
+    def __init__(self, intake: Intake, catalogue: Catalogue, on_error: Callable[[RecordError], None] | None = None) -> None:
+        self.intake, self.catalogue = intake, catalogue
+        self.on_error = on_error or (lambda error: None)
+        self.read = self.unreadable = 0
+
+    def exchanges(self, paths: Iterable[str]) -> Iterator[Exchange]:
+        """The exchanges of all files, merged by time; each file is taken in its own order."""
+        with ExitStack() as stack:
+            streams = [self._file(name, stack) for name in paths]
+            yield from heapq.merge(*streams, key=lambda exchange: exchange.facts.at)
+
+    def _file(self, name: str, stack: ExitStack) -> Iterator[Exchange]:
+        try:
+            lines: IO[bytes] = stack.enter_context(_open(name))
+        except OSError as error:
+            raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None
+        return self._lines(name, lines)
+
+    def _lines(self, name: str, lines: IO[bytes]) -> Iterator[Exchange]:
+        number = 0
+        while True:
+            number += 1
+            place = Place(name, number, 1)
+            try:
+                text = lines.readline(LONGEST)
+            except (OSError, EOFError) as error:
+                self._unreadable(RecordError(place, f"the file is broken from here: {error}"))
+                return
+            if not text:
+                return
+            if not text.strip():
+                continue
+            try:
+                exchange = self.exchange(text, place)
+            except RecordError as error:
+                self._unreadable(error)
+                continue
+            self.read += 1
+            yield exchange
+
+    def exchange(self, text: bytes, place: Place) -> Exchange:
+        """The exchange of one line. Raises RecordError."""
+        try:
+            entry = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecordError(place, f"is not JSON: {error}") from None
+        if not isinstance(entry, dict):
+            raise RecordError(place, "is not a JSON object")
+        try:
+            if "signals" in entry and "policy" in entry:
+                return self._audit(entry, place)
+            if "ts" in entry and "headers" in entry:
+                return self._capture(entry, place)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordError(place, f"is not a whole record: {type(error).__name__}: {error}") from None
+        raise RecordError(place, "is neither a capture (ts, method, path, headers, body) nor an audit record (signals, policy)")
+
+    def _unreadable(self, error: RecordError) -> None:
+        self.unreadable += 1
+        self.on_error(error)
+
+    def _capture(self, entry: Mapping[str, Any], place: Place) -> Exchange:
+        path, _, query = str(entry["path"]).partition("?")
+        connection = entry.get("conn")
+        if connection is not None and "run" in entry:
+            connection = f"{entry['run']}:{connection}"
+        head = Head(
+            method=str(entry["method"]), path=path, query=query,
+            http_version=str(entry.get("http_version", "1.1")).removeprefix("HTTP/"),
+            headers=tuple((str(name).lower(), str(value)) for name, value in entry["headers"]),
+            peer=entry.get("client_ip"), connection=str(connection) if connection is not None else None,
+        )  # fmt: skip
+        raw = entry["body_raw"].encode("utf-8", "surrogateescape") if isinstance(entry.get("body_raw"), str) else None
+        document = None if raw is not None else entry.get("body")
+        size = len(raw) if raw is not None else int(head.header("content-length") or 0)
+        facts = self.intake.facts(head, Body(raw=raw, document=document, size=size), parse_timestamp(entry["ts"]), _account(entry))
+        return Exchange(place, _id(place, text=entry), facts, self._answer(entry), entry.get("label"))
+
+    def _answer(self, entry: Mapping[str, Any]) -> Answer:
+        response = entry.get("response") or {}
+        usage = response.get("usage")
+        found = self.intake.registry.route(str(entry["method"]), str(entry["path"]).partition("?")[0])
+        used = found[0].usage({"usage": usage}, Usage()) if found and isinstance(usage, dict) else Usage()
+        return Answer(status=response.get("status", entry.get("status")), usage=used, end=End(response.get("end", "complete")))
+
+    def _audit(self, entry: Mapping[str, Any], place: Place) -> Exchange:
+        exchange = entry["exchange"]
+        facts = Facts(
+            at=parse_timestamp(entry["at"]), method=exchange["method"], path=exchange["path"],
+            http_version=exchange.get("http_version", "1.1"), protocol=exchange.get("protocol"), route=exchange.get("route"),
+            size=exchange.get("size", 0), recorded=recorded_signals(entry, self.catalogue),
+        )  # fmt: skip
+        answered = entry.get("answer", {})
+        answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
+                        answered.get("model"))  # fmt: skip
+        return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
+
+
+def _open(name: str) -> Any:
+    if name == "-":
+        return sys.stdin.buffer
+    path = Path(name)
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix in (".zst", ".parquet"):
+        raise RecordError(Place(name), f"{path.suffix} records are not read yet; unpack to .jsonl or .jsonl.gz")
+    return path.open("rb")
+
+
+def _account(entry: Mapping[str, Any]) -> Mapping[str, object] | None:
+    """The account a capture states: an id or a mapping of `account.*`; else its client and upstream key make one."""
+    given = entry.get("account")
+    if isinstance(given, Mapping):
+        return {str(name).removeprefix("account."): value for name, value in given.items()}
+    if given is not None:
+        return {"id": str(given)}
+    if "client" in entry:
+        key = entry.get("upstream_key")
+        return {"id": str(entry["client"]) if key is None else f"{entry['client']}#{key}"}
+    return None
+
+
+def _id(place: Place, text: Mapping[str, Any]) -> str:
+    named = f"{Path(place.path).name}:{place.line}:{text['ts']}"
+    return blake2b(named.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,88 @@
+"""Signals: named, typed values derived from the facts, each stating what it means and what it can be mistaken for.
+
+A `Signal` carries its own resolver: a plain function of the `View` of one exchange. It returns a value of the stated
+type or a `Missing` with the reason; it does no I/O. The `View` resolves a signal when it is first needed and remembers
+it; an exception inside a resolver becomes a `Failed` value, so that one broken provider never decides for everyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.facts import Answer, Facts
+from gateway.values import Failed, Missing, Type
+
+
+class Cost(StrEnum):
+    """What resolving a signal needs, cheapest first; leaves are tried in this order."""
+
+    HEADER = "header"
+    BODY = "body"
+    STATE = "state"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One entry of the catalogue (`sluice signals` prints it).
+
+    meaning: what the value says. missing: when there is none. confounder: the honest caller who shows the same value.
+    source: where the idea comes from. settled: only known after the answer, so measures on it count at settle time.
+    """
+
+    name: str
+    type: Type
+    meaning: str
+    resolve: Callable[[View], object]
+    cost: Cost = Cost.HEADER
+    missing: str = "never"
+    confounder: str = "none"
+    source: str = ""
+    settled: bool = False
+
+
+Catalogue = Mapping[str, Signal]
+
+UNKNOWN_SIGNAL = Missing("no such signal")
+NOT_RECORDED = Missing("not recorded")
+NOT_ANSWERED = Missing("the exchange is not over")
+
+
+@dataclass(slots=True)
+class View:
+    """The signals of one exchange, resolved when first asked for.
+
+    `answer` is set at settle time, which makes the `response.*` signals resolvable.
+    """
+
+    facts: Facts
+    catalogue: Catalogue
+    answer: Answer | None = None
+    resolved: dict[str, object] = field(default_factory=dict)
+
+    def get(self, name: str) -> object:
+        """The value of a signal: typed, or `Missing`, or `Failed`. Never raises."""
+        try:
+            return self.resolved[name]
+        except KeyError:
+            value = self.resolved[name] = self._resolve(name)
+            return value
+
+    def _resolve(self, name: str) -> object:
+        recorded = self.facts.recorded
+        signal = self.catalogue.get(name)
+        if recorded is not None and not (signal and signal.settled):
+            return recorded.get(name, NOT_RECORDED)
+        if signal is None:
+            return UNKNOWN_SIGNAL
+        try:
+            return signal.resolve(self)
+        except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
+            return Failed(f"{type(error).__name__}: {error}")
+
+    def over(self, answer: Answer) -> View:
+        """The view once the exchange is over: what was resolved stays, `response.*` becomes known."""
+        kept = {name: value for name, value in self.resolved.items() if not self.catalogue[name].settled} if self.resolved else {}
+        return View(self.facts, self.catalogue, answer, kept)

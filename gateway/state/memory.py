@@ -1,0 +1,46 @@
+"""State in this process: the default. Answers a batch in place, as a plain function call."""
+
+from __future__ import annotations
+
+from gateway.state.limits import MAX_KEYS, Limits
+from gateway.state.operations import Batch, Reply, Window
+from gateway.state.windows import Table
+
+
+class MemoryState:
+    """Windows and limits of one process. Several workers must not each have one: see `config`.
+
+    max_keys: keys kept per window and for limits; past it the key used longest ago goes.
+    """
+
+    local = True
+
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        self.max_keys = max_keys
+        self.limits = Limits(max_keys)
+        self._tables: dict[str, Table] = {}
+
+    def apply(self, batch: Batch) -> Reply:
+        """Every operation of the batch, at the batch's time."""
+        for take, at in batch.returns:
+            self.limits.give_back(take, at)
+        readings = [self._table(sight.window).see(sight.key, sight.value, batch.at) for sight in batch.sights] \
+            if batch.sights else []  # fmt: skip
+        rooms = self.limits.take(batch.takes, batch.at) if batch.takes else []
+        shadow = [self.limits.take([take], batch.at)[0] for take in batch.shadow_takes] if batch.shadow_takes else []
+        return Reply(readings, rooms, shadow)
+
+    def health(self) -> dict[str, object]:
+        tables = self._tables.values()
+        return {
+            "kind": "memory",
+            "keys": sum(len(table) for table in tables) + len(self.limits.storage),
+            "evicted": sum(table.evicted for table in tables) + self.limits.storage.evicted,
+        }
+
+    def _table(self, window: Window) -> Table:
+        digest = window.digest
+        table = self._tables.get(digest)
+        if table is None:
+            table = self._tables[digest] = Table(window, self.max_keys)
+        return table

@@ -1,0 +1,163 @@
+"""Sliding windows of counts, sums, distinct values and top shares, in memory.
+
+One `Table` holds one declared window for every key. Keys are kept in two generations: a key that is used moves to the
+young one; when a window's length has passed, the old one is dropped whole. Memory is thus bounded by the keys active
+in the last two lengths, and by `max_keys`, without a sweep.
+"""
+
+from __future__ import annotations
+
+from gateway.state.operations import SLICES, Count, Window
+from gateway.values import AtLeast
+
+Reading = int | float | AtLeast | None
+
+
+class Counter:
+    """A count or sum of integers over the slices of a window."""
+
+    __slots__ = ("_newest", "_slices", "_total")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._slices = [0] * SLICES
+        self._total = 0
+
+    def add(self, at: int, value: int | str, cap: int) -> None:
+        self._advance(at)
+        if at > self._newest - SLICES:
+            self._slices[at % SLICES] += int(value)
+            self._total += int(value)
+
+    def read(self, at: int, cap: int) -> Reading:
+        self._advance(at)
+        return self._total
+
+    def _advance(self, at: int) -> None:
+        if at <= self._newest:
+            return
+        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
+            self._total -= self._slices[passed % SLICES]
+            self._slices[passed % SLICES] = 0
+        self._newest = at
+
+
+class Distinct:
+    """The distinct values of a window: each value with the newest slice it was seen in, at most `cap` of them."""
+
+    __slots__ = ("_full_until", "_newest", "_seen")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._full_until = -1
+        self._seen: dict[str, int] = {}
+
+    def add(self, at: int, value: int | str, cap: int) -> None:
+        self._advance(at)
+        text = str(value)
+        known = self._seen.get(text)
+        if known is None and len(self._seen) >= cap:
+            self._full_until = max(self._full_until, at + SLICES)
+        elif known is None or known < at:
+            self._seen[text] = at
+
+    def read(self, at: int, cap: int) -> Reading:
+        self._advance(at)
+        return AtLeast(len(self._seen)) if self._full_until > self._newest else len(self._seen)
+
+    def _advance(self, at: int) -> None:
+        if at > self._newest:
+            oldest = at - SLICES
+            self._seen = {value: seen for value, seen in self._seen.items() if seen > oldest}
+            self._newest = at
+
+
+class TopShare:
+    """The share that the most frequent value has of all: 1.0 when one value is everything.
+
+    Past `cap` values new ones are counted together as «others»: they still weigh in the whole, so the share never
+    reads too high.
+    """
+
+    __slots__ = ("_newest", "_slices", "_totals")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._slices: list[dict[str, int]] = [{} for _ in range(SLICES)]
+        self._totals: dict[str, int] = {}
+
+    def add(self, at: int, value: int | str, cap: int) -> None:
+        self._advance(at)
+        if at <= self._newest - SLICES:
+            return
+        text = str(value)
+        if text not in self._totals and len(self._totals) >= cap:
+            text = ""
+        part = self._slices[at % SLICES]
+        part[text] = part.get(text, 0) + 1
+        self._totals[text] = self._totals.get(text, 0) + 1
+
+    def read(self, at: int, cap: int) -> Reading:
+        self._advance(at)
+        whole = sum(self._totals.values())
+        named = max((count for text, count in self._totals.items() if text), default=0)
+        return named / whole if whole else None
+
+    def _advance(self, at: int) -> None:
+        if at <= self._newest:
+            return
+        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
+            for text, count in self._slices[passed % SLICES].items():
+                if self._totals[text] == count:
+                    del self._totals[text]
+                else:
+                    self._totals[text] -= count
+            self._slices[passed % SLICES] = {}
+        self._newest = at
+
+
+Cell = Counter | Distinct | TopShare
+CELLS: dict[Count, type[Cell]] = {
+    Count.COUNT: Counter, Count.SUM: Counter, Count.DISTINCT: Distinct, Count.TOP_SHARE: TopShare,
+}  # fmt: skip
+
+
+class Table:
+    """One window under every key; `evicted` counts the keys that `max_keys` pushed out."""
+
+    def __init__(self, window: Window, max_keys: int) -> None:
+        self.window = window
+        self.max_keys = max_keys
+        self.evicted = 0
+        self._cell = CELLS[window.kind]
+        self._young: dict[tuple[str, ...], Cell] = {}
+        self._old: dict[tuple[str, ...], Cell] = {}
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def see(self, key: tuple[str, ...], value: int | str | None, at: int) -> Reading:
+        """Count `value` under `key` (None: only look), then read the window, at the time `at` (µs)."""
+        if at >= self._turn:
+            self._next_generation(at)
+        cell = self._young.get(key) or self._old.pop(key, None)
+        if cell is None:
+            if value is None:
+                return None if self.window.kind is Count.TOP_SHARE else 0
+            cell = self._cell()
+        self._young[key] = cell
+        if len(self) > self.max_keys:
+            crowd = self._old or self._young
+            del crowd[next(iter(crowd))]
+            self.evicted += 1
+        part = self.window.slice_of(at)
+        if value is not None:
+            cell.add(part, value, self.window.cap)
+        return cell.read(part, self.window.cap)
+
+    def _next_generation(self, at: int) -> None:
+        stale = at >= self._turn + self.window.length
+        self._old = {} if stale else self._young
+        self._young = {}
+        self._turn = at + self.window.length

@@ -1,0 +1,202 @@
+"""The types of signal values, and the values that stand for «no value».
+
+Rules compare typed values only, so a comparison that could never hold is found at load time. Times and
+durations are integer microseconds throughout: sums and windows are then exact on every machine, and the same
+in the event engine and in columns.
+
+`Missing` and `Failed` are values, not exceptions: Kleene logic treats both as unknown, and the record keeps
+the reason. `AtLeast` is a count that hit its cap.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import iso3166
+
+SECOND: Final = 1_000_000
+_UNITS: Final = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "w": 604_800 * SECOND}
+_DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A value that is not there, and why (`no geo database`, `not given`)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A provider that broke while computing a value. Acts as unknown; the rule ends as `error`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """A count that reached its cap: the true number is `count` or more."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A value type. `element` is set for sets only."""
+
+    name: str
+    element: Type | None = None
+
+    def __str__(self) -> str:
+        return f"set of {self.element}" if self.element else self.name
+
+    @property
+    def scalar(self) -> Type:
+        """The element type of a set, or the type itself."""
+        return self.element or self
+
+    @property
+    def ordered(self) -> bool:
+        return self in _ORDERED
+
+    def parse(self, literal: object) -> object:
+        """The typed value of a literal from YAML, CSV or JSON. Raises ValueError with a sentence for people."""
+        if self.element:
+            items = literal if isinstance(literal, (list, tuple, set, frozenset)) else [literal]
+            return frozenset(self.element.parse(item) for item in items)
+        return _PARSERS[self.name](literal)
+
+    def plain(self, value: object) -> object:
+        """The JSON form of a typed value; `parse` reads it back to an equal value."""
+        if isinstance(value, frozenset):
+            return sorted(self.scalar.plain(item) for item in value)  # type: ignore[type-var]
+        return f"{value}us" if self is DURATION else timestamp_text(value) if self is TIMESTAMP else value  # type: ignore[arg-type]
+
+    def show(self, value: object) -> str:
+        """The value as a person would write it in a rule."""
+        if isinstance(value, AtLeast):
+            return f"at least {value.count}"
+        if isinstance(value, frozenset):
+            return "[" + ", ".join(sorted(self.scalar.show(item) for item in value)) + "]"
+        return duration_text(value) if self is DURATION and isinstance(value, int) else str(self.plain(value))
+
+
+STRING: Final = Type("string")
+INT: Final = Type("int")
+FLOAT: Final = Type("float")
+BOOL: Final = Type("bool")
+DURATION: Final = Type("duration")
+TIMESTAMP: Final = Type("timestamp")
+COUNTRY: Final = Type("country")
+ASN: Final = Type("asn")
+IP: Final = Type("ip")
+CIDR: Final = Type("cidr")
+TYPES: Final = {t.name: t for t in (STRING, INT, FLOAT, BOOL, DURATION, TIMESTAMP, COUNTRY, ASN, IP, CIDR)}
+_ORDERED: Final = frozenset({INT, FLOAT, DURATION, TIMESTAMP})
+
+
+def set_of(element: Type) -> Type:
+    """The type of a set of `element`s."""
+    return Type("set", element)
+
+
+def duration_text(microseconds: int) -> str:
+    """A duration in the largest unit that states it exactly: `30d`, `90s`, `1500us`."""
+    for unit, size in sorted(_UNITS.items(), key=lambda item: -item[1]):
+        if microseconds and microseconds % size == 0:
+            return f"{microseconds // size}{unit}"
+    return f"{microseconds}us" if microseconds else "0s"
+
+
+def timestamp_text(microseconds: int) -> str:
+    """RFC 3339 in UTC with six decimals, so that the text reads back to the same microsecond."""
+    moment = _EPOCH + timedelta(microseconds=microseconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+
+
+def parse_duration(literal: object) -> int:
+    """Microseconds of `30s`, `5m`, `12h`, `30d`, `2w`, `250ms`, `1500us`."""
+    text = str(literal)
+    if text.endswith("us") and text[:-2].isdigit():
+        return int(text[:-2])
+    found = _DURATION.fullmatch(text)
+    if found is None or isinstance(literal, bool):
+        raise ValueError(f"{text!r} is not a duration; write a whole number and a unit, such as 30s, 5m, 12h or 30d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def parse_timestamp(literal: object) -> int:
+    """Microseconds since 1970 of an RFC 3339 text (with offset) or of a number of seconds."""
+    if isinstance(literal, (int, float)) and not isinstance(literal, bool):
+        return round(literal * SECOND)
+    try:
+        moment = datetime.fromisoformat(str(literal))
+    except ValueError:
+        raise ValueError(f"{literal!r} is not a time; write it as 2026-11-01T00:00:00Z") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _string(literal: object) -> str:
+    if not isinstance(literal, str):
+        raise ValueError(f"{literal!r} is not text; put it in quotes")
+    return literal
+
+
+def _int(literal: object) -> int:
+    if isinstance(literal, bool) or not isinstance(literal, int):
+        raise ValueError(f"{literal!r} is not a whole number")
+    return literal
+
+
+def _float(literal: object) -> float:
+    if isinstance(literal, bool) or not isinstance(literal, (int, float)):
+        raise ValueError(f"{literal!r} is not a number")
+    return float(literal)
+
+
+def _bool(literal: object) -> bool:
+    if not isinstance(literal, bool):
+        raise ValueError(f"{literal!r} is not true or false")
+    return literal
+
+
+def _country(literal: object) -> str:
+    code = str(literal).upper()
+    if code not in iso3166.countries_by_alpha2:
+        raise ValueError(f"{literal!r} is not an ISO 3166-1 alpha-2 country code")
+    return code
+
+
+def _asn(literal: object) -> int:
+    digits = str(literal).upper().removeprefix("AS")
+    if not digits.isdigit() or not 0 < int(digits) < 2**32:
+        raise ValueError(f"{literal!r} is not an AS number; write 64500 or AS64500")
+    return int(digits)
+
+
+def _ip(literal: object) -> str:
+    try:
+        return str(ipaddress.ip_address(str(literal)))
+    except ValueError:
+        raise ValueError(f"{literal!r} is not an IP address") from None
+
+
+def _cidr(literal: object) -> str:
+    try:
+        return str(ipaddress.ip_network(str(literal)))
+    except ValueError as error:
+        raise ValueError(f"{literal!r} is not a network: {error}") from None
+
+
+_PARSERS: Final[dict[str, Callable[[object], object]]] = {
+    "string": _string, "int": _int, "float": _float, "bool": _bool, "duration": parse_duration,
+    "timestamp": parse_timestamp, "country": _country, "asn": _asn, "ip": _ip, "cidr": _cidr,
+}  # fmt: skip

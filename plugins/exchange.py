@@ -1,0 +1,92 @@
+"""What the exchange itself says: `request.*`, known at once, and `response.*`, known when it is over."""
+
+from __future__ import annotations
+
+from gateway.registry import Registry, Settings
+from gateway.signals import NOT_ANSWERED, Cost, Signal, View
+from gateway.values import BOOL, INT, STRING, Missing
+
+NO_CALL = Missing("no model call could be read")
+NOT_SAID = Missing("the upstream did not say")
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    registry.add_signals(SIGNALS)
+
+
+def _text(name: str) -> Signal:
+    meaning = {
+        "method": "the request's method", "path": "the request's path, without its query",
+        "protocol": "the wire protocol of the route, such as openai", "route": "the route's name, such as chat.completions",
+        "cause": "why the exchange could not be read as its protocol says",
+    }[name]  # fmt: skip
+
+    def resolve(view: View) -> object:
+        value = getattr(view.facts, name)
+        return str(value) if value is not None else Missing("none")
+
+    missing = "never" if name in ("method", "path") else "the exchange has none"
+    return Signal(f"request.{name}", STRING, meaning, resolve, missing=missing)
+
+
+def _model(view: View) -> object:
+    call = view.facts.call
+    return (call.model if call and call.model else None) or Missing("no model named")
+
+
+def _stream(view: View) -> object:
+    return view.facts.call.stream if view.facts.call else NO_CALL
+
+
+def _operation(view: View) -> object:
+    return view.facts.call.operation if view.facts.call else NO_CALL
+
+
+def _end_user(view: View) -> object:
+    call = view.facts.call
+    return (call is not None and call.end_user is not None) if call else NO_CALL
+
+
+def _parameter(name: str) -> Signal:
+    def resolve(view: View) -> object:
+        call = view.facts.call
+        value = call.parameters.get(name) if call else None
+        if isinstance(value, bool) or not isinstance(value, int):
+            return Missing("not sent")
+        return value
+
+    return Signal(f"request.{name}", INT, f"the request's {name} parameter", resolve, Cost.BODY, "not sent, or not whole")
+
+
+def _status(view: View) -> object:
+    if view.answer is None:
+        return NOT_ANSWERED
+    return view.answer.status if view.answer.status is not None else NOT_SAID
+
+
+def _tokens(name: str) -> Signal:
+    def resolve(view: View) -> object:
+        if view.answer is None:
+            return NOT_ANSWERED
+        value = getattr(view.answer.usage, name)
+        return value if value is not None else NOT_SAID
+
+    meaning = f"{name.replace('_', ' ')} the upstream reported"
+    return Signal(f"response.{name}", INT, meaning, resolve, missing="the upstream did not say", settled=True)
+
+
+SIGNALS = (
+    *map(_text, ("method", "path", "protocol", "route", "cause")),
+    Signal("request.size", INT, "bytes of the body as sent", lambda view: view.facts.size),
+    Signal("request.model", STRING, "the model asked for", _model, Cost.BODY, "no model named"),
+    Signal("request.stream", BOOL, "whether a streamed answer is asked for", _stream, Cost.BODY, "no model call"),
+    Signal("request.operation", STRING, "chat, text_completion or embeddings", _operation, Cost.BODY, "no model call",
+           source="OpenTelemetry gen_ai.operation.name"),
+    Signal("request.end_user", BOOL, "whether the call names an end user", _end_user, Cost.BODY, "no model call",
+           confounder="applications that do not pass their users' ids on"),
+    _parameter("max_tokens"),
+    _parameter("n"),
+    Signal("response.status", INT, "the answer's status", _status, missing="no answer came", settled=True),
+    _tokens("input_tokens"),
+    _tokens("output_tokens"),
+)  # fmt: skip

@@ -1,0 +1,184 @@
+"""Who is charged: `account.*`, from the credential through a directory.
+
+Without a directory an account is the keyed hash of its credential, and its own org. The directory here is a YAML file,
+read at start and again when it changes; a broken edit keeps the last good one and says so in health. Credentials stand
+in it as SHA-256 digests, so that the file holds no secret:
+
+    accounts:
+      - id: acme-research
+        org: acme
+        credentials: ["sha256:<hex of the key>"]
+        created: 2026-01-15T00:00:00Z
+        plan: paid
+        billing_country: FR
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.credentials import credential_hash
+from gateway.errors import ConfigError, LoadError
+from gateway.strict.document import read
+from gateway.strict.shapes import Field, Problems, flag, listing, mapping, scalar, text
+from gateway.registry import Registry, Settings
+from gateway.signals import Signal, View
+from gateway.values import BOOL, COUNTRY, DURATION, STRING, TIMESTAMP, Missing, Type
+
+NO_CREDENTIAL: Final = Missing("no credential was sent")
+NO_DIRECTORY: Final = Missing("no account directory")
+NOT_LISTED: Final = Missing("the account directory does not say")
+
+_FIELDS: Final[dict[str, Type]] = {
+    "org": STRING, "plan": STRING, "verified": BOOL, "payment": STRING, "created": TIMESTAMP,
+    "billing_country": COUNTRY, "kyc_country": COUNTRY, "ownership_country": COUNTRY,
+}  # fmt: skip
+_MEANINGS: Final = {
+    "plan": "the plan the account is on",
+    "verified": "whether the account's owner was verified",
+    "payment": "an opaque hash of the payment instrument, as the operator supplies it",
+    "billing_country": "the country of the billing address",
+    "kyc_country": "the country an identity check found",
+    "ownership_country": "the country of the owning company",
+}
+
+
+def _digest(value: Any) -> str:
+    hexed = str(value).removeprefix("sha256:").lower()
+    if len(hexed) != 64 or set(hexed) - set("0123456789abcdef"):
+        raise ValueError("not the SHA-256 of a credential; write sha256: and 64 hexadecimal digits, never the key itself")
+    return hexed
+
+
+_ACCOUNT: Final = {
+    "id": Field(text("id", 200), required=True),
+    "credentials": Field(listing(scalar(_digest, "credential"), "credentials"), default=[]),
+    **{name: Field(flag(name) if kind is BOOL else scalar(kind.parse, name)) for name, kind in _FIELDS.items()},
+}
+_DIRECTORY: Final = {"accounts": Field(listing(mapping(_ACCOUNT, "an account"), "accounts"), required=True)}
+
+
+def load_directory(path: Path, hash_key: bytes) -> dict[str, dict[str, Any]]:
+    """Accounts by the keyed hash of each credential. Raises ConfigError with every problem found."""
+    problems = Problems()
+    try:
+        entry = mapping(_DIRECTORY, "an account directory")(read(path), problems)
+    except LoadError as error:
+        raise ConfigError(error.problems) from None
+    if problems.found or entry is None:
+        raise ConfigError(problems.found)
+    accounts: dict[str, dict[str, Any]] = {}
+    for account in entry["accounts"]:
+        values = {name: value for name, value in account.items() if value is not None and name != "credentials"}
+        values.setdefault("org", account["id"])
+        for digest in account["credentials"]:
+            accounts[credential_hash(bytes.fromhex(digest), hash_key)] = values
+    return accounts
+
+
+class FileDirectory:
+    """A directory file in memory. `stat` is asked at most once a second, by the timer handed in."""
+
+    def __init__(self, path: Path, hash_key: bytes) -> None:
+        self.path = path
+        self.problem = ""
+        self._hash_key = hash_key
+        self._lock = threading.Lock()
+        self._stamp = self._seen()
+        self._accounts = load_directory(path, hash_key)
+
+    def find(self, credential: str) -> Mapping[str, Any] | None:
+        return self._accounts.get(credential)
+
+    def refresh(self) -> None:
+        """Read the file again if it changed; a broken one keeps the last good accounts."""
+        with self._lock:
+            stamp = self._seen()
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            try:
+                self._accounts = load_directory(self.path, self._hash_key)
+                self.problem = ""
+            except ConfigError as error:
+                self.problem = str(error)
+
+    def health(self) -> dict[str, object]:
+        return {"accounts": len({id(entry) for entry in self._accounts.values()}), "problem": self.problem}
+
+    def _seen(self) -> tuple[int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return (0, 0)
+        return (stat.st_mtime_ns, stat.st_size)
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    section = settings.get("identity", {})
+    path = section.get("directory")
+    directory = FileDirectory(path, section["hash_key"]) if path else None
+    if directory:
+        registry.watch("directory", directory)
+    registry.add_signals(_signals(directory))
+
+
+def _signals(directory: FileDirectory | None) -> list[Signal]:
+    def entry(view: View) -> Mapping[str, Any] | Missing:
+        facts = view.facts
+        if facts.account is not None:
+            return facts.account
+        if facts.credential is None:
+            return NO_CREDENTIAL
+        if directory is None:
+            return NO_DIRECTORY
+        return directory.find(facts.credential) or NOT_LISTED
+
+    def value(name: str) -> Callable[[View], object]:
+        def resolve(view: View) -> object:
+            found = entry(view)
+            if isinstance(found, Missing):
+                return found
+            given = found.get(name)
+            return given if given is not None else NOT_LISTED
+
+        return resolve
+
+    def identity(view: View) -> object:
+        given = value("id")(view)
+        if isinstance(given, Missing) and view.facts.credential is not None:
+            return f"key:{view.facts.credential}"
+        return given
+
+    def org(view: View) -> object:
+        given = value("org")(view)
+        return identity(view) if isinstance(given, Missing) else given
+
+    def age(view: View) -> object:
+        given = value("age")(view)
+        if not isinstance(given, Missing):
+            return given
+        created = value("created")(view)
+        return created if isinstance(created, Missing) else max(0, view.facts.at - created)  # type: ignore[operator]
+
+    def known(view: View) -> object:
+        found = entry(view)
+        if found is NOT_LISTED:
+            return False
+        return found if isinstance(found, Missing) else True
+
+    missing = "no credential, no directory, or the directory does not say"
+    return [
+        Signal("account.id", STRING, "who is charged: the directory's id, else a keyed hash of the credential", identity,
+               missing="no credential was sent", confounder="one person with several keys"),
+        Signal("account.org", STRING, "who owns the account; without a directory each account is its own org", org,
+               missing="no credential was sent"),
+        Signal("account.known", BOOL, "whether the directory lists the credential", known, missing="no directory"),
+        Signal("account.age", DURATION, "time since the account was created", age, missing=missing,
+               confounder="a migrated workload under a new account"),
+        *(Signal(f"account.{name}", _FIELDS[name], meaning, value(name), missing=missing)
+          for name, meaning in _MEANINGS.items()),
+    ]  # fmt: skip

@@ -1,0 +1,123 @@
+"""What a prompt is built like, not what it is about: `prompt.*`.
+
+The skeleton of a call is its system text and the frame of its last user message (first and last words, heading lines),
+with everything that varies by nature (numbers, quotes, links, code, identifiers) masked. Texts are normalised first, so
+that invisible characters and spacing do not make two templates of one. Only hashes leave this module.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from hashlib import blake2b
+from typing import Final
+
+from gateway.facts import Call, Message
+from gateway.registry import Registry, Settings
+from gateway.signals import Cost, Signal, View
+from gateway.values import BOOL, INT, STRING, Missing
+
+NO_CALL: Final = Missing("no model call could be read")
+NO_USER: Final = Missing("no user text")
+LONGEST: Final = 8_192
+FIRST_WORDS: Final = 8
+LAST_WORDS: Final = 6
+MOST_HEADINGS: Final = 24
+
+_VOLATILE: Final = re.compile(
+    r"```.*?```|https?://\S+|[\w.+-]+@[\w-]+\.[\w.]+|\"[^\"\n]{0,400}\"|'[^'\n]{2,400}'"
+    r"|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(?=\w*\d)[\w-]{12,}\b|\d+(?:[.,:]\d+)*",
+    re.DOTALL,
+)
+_SPACE: Final = re.compile(r"[^\S\n]+")
+_HEADING: Final = re.compile(r"^(?:\s*(?:#+ .{0,80}|</?[a-z_-]{1,40}>|.{0,80}:))\s*$", re.MULTILINE)
+
+
+def normalised(text: str) -> str:
+    """NFKC, format characters (zero-width and the like) dropped, case folded, runs of blanks made one."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+        text = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    return _SPACE.sub(" ", text.casefold())
+
+
+def capped(text: str) -> str:
+    """The first three quarters and the last quarter of a text longer than LONGEST characters."""
+    if len(text) <= LONGEST:
+        return text
+    return text[: LONGEST * 3 // 4] + "\n" + text[-LONGEST // 4 :]
+
+
+def skeleton(text: str) -> str:
+    """The frame of one message: first words, heading lines in order, last words; volatile parts masked."""
+    masked = _VOLATILE.sub("_", normalised(capped(text)))
+    headings = [found[0].strip() for found in _HEADING.finditer(masked)][:MOST_HEADINGS]
+    words = masked.split()
+    ends = words[-LAST_WORDS:] if len(words) > FIRST_WORDS + LAST_WORDS else []
+    return " ".join(words[:FIRST_WORDS]) + "\n" + "\n".join(headings) + "\n" + " ".join(ends)
+
+
+def _last_user(call: Call) -> Message | None:
+    return next((message for message in reversed(call.messages) if message.role == "user"), None)
+
+
+def _template(view: View) -> object:
+    call = view.facts.call
+    if call is None:
+        return NO_CALL
+    user = _last_user(call)
+    if user is None or not user.text.strip():
+        return NO_USER
+    frame = _VOLATILE.sub("_", normalised(capped(call.system)))
+    return blake2b(f"{call.operation}\0{frame}\0{skeleton(user.text)}".encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def _turns(view: View) -> object:
+    return len(view.facts.call.messages) if view.facts.call else NO_CALL
+
+
+def _has_tool_results(view: View) -> object:
+    call = view.facts.call
+    return any("tool_result" in message.kinds for message in call.messages) if call else NO_CALL
+
+
+def _tools(view: View) -> object:
+    call = view.facts.call
+    if call is None or not call.tools:
+        return Missing("no tools declared")
+    return blake2b("\n".join(sorted(call.tools)).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def _length(view: View) -> object:
+    call = view.facts.call
+    return sum(len(message.text) for message in call.messages) + len(call.system) if call else NO_CALL
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    hash_key: bytes = settings.get("identity", {}).get("hash_key") or b"sluicegate"
+
+    def keyed(text: str) -> str:
+        return blake2b(normalised(text).encode("utf-8", "replace"), key=hash_key[:64], digest_size=8).hexdigest()
+
+    def slots(view: View) -> object:
+        call = view.facts.call
+        user = _last_user(call) if call else None
+        return keyed(user.text) if user and user.text.strip() else (NO_USER if call else NO_CALL)
+
+    def system(view: View) -> object:
+        call = view.facts.call
+        return keyed(call.system) if call and call.system else Missing("no system text")
+
+    registry.add_signals((
+        Signal("prompt.template", STRING, "id of the prompt's frame: the same for one template filled with many things",
+               _template, Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
+        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", slots,
+               Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
+        Signal("prompt.system", STRING, "keyed hash of the system text", system, Cost.BODY, "no system text",
+               "one application with many users"),
+        Signal("prompt.turns", INT, "messages of the conversation so far", _turns, Cost.BODY, "no model call"),
+        Signal("prompt.has_tool_results", BOOL, "whether the conversation carries tool results", _has_tool_results,
+               Cost.BODY, "no model call"),
+        Signal("prompt.tools", STRING, "hash of the declared tools' names", _tools, Cost.BODY, "no tools declared"),
+        Signal("prompt.length", INT, "characters of system text and messages", _length, Cost.BODY, "no model call"),
+    ))  # fmt: skip

@@ -1,0 +1,1 @@
+"""The wire protocols that the gateway reads: one module each."""

@@ -1,0 +1,87 @@
+"""Anthropic-shaped APIs: messages, count_tokens, models (models under this protocol when the version header is sent)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from gateway.decision import Public
+from gateway.facts import Call, Message, Usage
+from gateway.plugins.protocols.reading import Document, count, message, scalars, tool_names, typed
+from gateway.protocol import Route, Unreadable
+from gateway.registry import Registry, Settings
+
+PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
+ERROR_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error",
+}  # fmt: skip
+
+
+def read_messages(document: Document) -> Call:
+    """The body of /v1/messages."""
+    messages = typed(document, "messages", list, "a list of messages")
+    if messages is None:
+        raise Unreadable("'messages' is missing")
+    metadata = document.get("metadata")
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    return Call(
+        operation="chat",
+        model=typed(document, "model", str, "text"),
+        stream=bool(typed(document, "stream", bool, "true or false")),
+        parameters=scalars(document, PARAMETERS),
+        system=_system(document.get("system")),
+        messages=tuple(_message(item, f"messages[{place}]") for place, item in enumerate(messages)),
+        tools=tool_names(document.get("tools")),
+        end_user=str(user) if user else None,
+    )
+
+
+def _system(value: Any) -> str:
+    return message("system", value, "'system'").text
+
+
+def _message(item: Any, where: str) -> Message:
+    if not isinstance(item, dict):
+        raise Unreadable(f"{where} must be an object")
+    return message(item.get("role"), item.get("content"), where)
+
+
+class Anthropic:
+    """The Anthropic wire protocol."""
+
+    name = "anthropic"
+    provider = "anthropic"
+    credential_headers = (("x-api-key", ""), ("authorization", "bearer "))
+    routes = (
+        Route("messages", "POST", "/v1/messages", read_messages),
+        Route("count_tokens", "POST", "/v1/messages/count_tokens", read_messages),
+    )
+
+    def usage(self, document: Document, so_far: Usage) -> Usage:
+        inner = document.get("message")
+        used = document.get("usage")
+        if not isinstance(used, dict):
+            used = inner.get("usage") if isinstance(inner, dict) else None
+        if not isinstance(used, dict):
+            return so_far
+        found = {
+            "input_tokens": count(used, "input_tokens"),
+            "output_tokens": count(used, "output_tokens"),
+            "cached_tokens": count(used, "cache_read_input_tokens"),
+        }
+        return replace(so_far, **{name: value for name, value in found.items() if value is not None})
+
+    def error(self, status: int, public: Public, reference: str) -> bytes:
+        kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        message = f"{public.message} (reference {reference})"
+        body = {"type": "error", "error": {"type": kind, "message": message, "code": public.code}, "request_id": reference}
+        return json.dumps(body).encode()
+
+    def error_event(self, public: Public, reference: str) -> bytes:
+        return b"event: error\ndata: " + self.error(502, public, reference) + b"\n\n"
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    registry.add_dialect(Anthropic())

@@ -1,0 +1,149 @@
+"""OpenAI-shaped APIs: chat completions, completions, responses, embeddings, models."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway.decision import Public
+from gateway.facts import Call, Message, Usage
+from gateway.plugins.protocols.reading import Document, count, message, scalars, tool_names, typed
+from gateway.protocol import Route, Unreadable
+from gateway.registry import Registry, Settings
+
+PARAMETERS = (
+    "temperature", "top_p", "n", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "logprobs",
+    "top_logprobs", "presence_penalty", "frequency_penalty", "stop", "stream", "tool_choice", "reasoning_effort",
+    "service_tier", "store", "previous_response_id",
+)  # fmt: skip
+SYSTEM_ROLES = ("system", "developer")
+ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+def _call(document: Document, operation: str, messages: list[Message]) -> Call:
+    system = "\n".join(m.text for m in messages if m.role in SYSTEM_ROLES)
+    return Call(
+        operation=operation,
+        model=typed(document, "model", str, "text"),
+        stream=bool(typed(document, "stream", bool, "true or false")),
+        parameters=scalars(document, PARAMETERS),
+        system=system,
+        messages=tuple(m for m in messages if m.role not in SYSTEM_ROLES),
+        tools=tool_names(document.get("tools")),
+        end_user=next((str(document[key]) for key in ("user", "safety_identifier") if document.get(key)), None),
+    )
+
+
+def read_chat(document: Document) -> Call:
+    """The body of /v1/chat/completions."""
+    messages = typed(document, "messages", list, "a list of messages")
+    if messages is None:
+        raise Unreadable("'messages' is missing")
+    return _call(document, "chat", [_message(item, f"messages[{place}]") for place, item in enumerate(messages)])
+
+
+def _message(item: Any, where: str) -> Message:
+    if not isinstance(item, dict):
+        raise Unreadable(f"{where} must be an object")
+    found = message(item.get("role"), item.get("content"), where)
+    kinds = set(found.kinds)
+    if item.get("tool_calls"):
+        kinds.add("tool_use")
+    if found.role in ("tool", "function"):
+        kinds.add("tool_result")
+    return Message(found.role, found.text, frozenset(kinds))
+
+
+def read_completion(document: Document) -> Call:
+    """The body of /v1/completions; every text prompt is one user message."""
+    prompt = document.get("prompt")
+    if prompt is None:
+        raise Unreadable("'prompt' is missing")
+    return _call(document, "text_completion", [Message("user", text) for text in _texts(prompt, "prompt")])
+
+
+def read_embeddings(document: Document) -> Call:
+    """The body of /v1/embeddings."""
+    if document.get("input") is None:
+        raise Unreadable("'input' is missing")
+    return _call(document, "embeddings", [Message("user", text) for text in _texts(document["input"], "input")])
+
+
+def _texts(value: Any, key: str) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        raise Unreadable(f"'{key}' must be text or a list")
+    return [item for item in value if isinstance(item, str)]
+
+
+def read_responses(document: Document) -> Call:
+    """The body of /v1/responses: instructions are system text; input is text or a list of items."""
+    given = document.get("input")
+    messages = []
+    if (instructions := typed(document, "instructions", str, "text")) is not None:
+        messages.append(Message("system", instructions))
+    if isinstance(given, str):
+        messages.append(Message("user", given))
+    elif isinstance(given, list):
+        messages += [_item(item, f"input[{place}]") for place, item in enumerate(given)]
+    elif given is not None:
+        raise Unreadable("'input' must be text or a list of items")
+    return _call(document, "chat", messages)
+
+
+def _item(item: Any, where: str) -> Message:
+    if not isinstance(item, dict):
+        raise Unreadable(f"{where} must be an object")
+    kind = str(item.get("type", "message"))
+    if kind == "message" or "role" in item:
+        return message(item.get("role"), item.get("content"), where)
+    if kind.endswith("_output"):
+        output = item.get("output")
+        return Message("tool", output if isinstance(output, str) else json.dumps(output), frozenset({"tool_result"}))
+    if kind.endswith("_call"):
+        return Message("assistant", str(item.get("arguments", "")), frozenset({"tool_use"}))
+    return Message("assistant", "", frozenset({kind}))
+
+
+class OpenAI:
+    """The OpenAI wire protocol."""
+
+    name = "openai"
+    provider = "openai"
+    credential_headers = (("authorization", "bearer "), ("api-key", ""))
+    routes = (
+        Route("chat.completions", "POST", "/v1/chat/completions", read_chat),
+        Route("completions", "POST", "/v1/completions", read_completion),
+        Route("responses", "POST", "/v1/responses", read_responses),
+        Route("embeddings", "POST", "/v1/embeddings", read_embeddings),
+        Route("models", "GET", "/v1/models"),
+        Route("model", "GET", "/v1/models/*"),
+    )
+
+    def usage(self, document: Document, so_far: Usage) -> Usage:
+        inner = document.get("response")
+        used = (inner if isinstance(inner, dict) else document).get("usage")
+        if not isinstance(used, dict):
+            return so_far
+        details_in = "input_tokens_details" if "input_tokens" in used else "prompt_tokens_details"
+        details_out = "output_tokens_details" if "output_tokens" in used else "completion_tokens_details"
+        sent, said = count(used, "input_tokens"), count(used, "output_tokens")
+        return Usage(
+            input_tokens=sent if sent is not None else count(used, "prompt_tokens"),
+            output_tokens=said if said is not None else count(used, "completion_tokens"),
+            cached_tokens=count(used, details_in, "cached_tokens"),
+            reasoning_tokens=count(used, details_out, "reasoning_tokens"),
+        )
+
+    def error(self, status: int, public: Public, reference: str) -> bytes:
+        kind = ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        message = f"{public.message} (reference {reference})"
+        return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": public.code}}).encode()
+
+    def error_event(self, public: Public, reference: str) -> bytes:
+        return b"data: " + self.error(502, public, reference) + b"\n\n"
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    registry.add_dialect(OpenAI())

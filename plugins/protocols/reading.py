@@ -1,0 +1,77 @@
+"""What the protocol modules share: reading loosely typed JSON strictly enough to be sure what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.facts import Message
+from gateway.protocol import Unreadable
+
+Document = Mapping[str, Any]
+
+
+def typed(document: Document, key: str, kind: type | tuple[type, ...], named: str) -> Any:
+    """The value of a key, None when absent or null. Raises Unreadable when it is of another type."""
+    value = document.get(key)
+    if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
+        raise Unreadable(f"'{key}' must be {named}")
+    return value
+
+
+def scalars(document: Document, names: Iterable[str]) -> dict[str, object]:
+    """The scalar parameters that were sent, null left out."""
+    return {name: document[name] for name in names if isinstance(document.get(name), (str, int, float, bool))}
+
+
+def message(role: object, content: Any, where: str) -> Message:
+    """One message from string content or a list of parts; part kinds are kept, text is joined by line ends."""
+    if not isinstance(role, str):
+        raise Unreadable(f"{where} needs a 'role'")
+    if content is None or isinstance(content, str):
+        return Message(role, content or "")
+    if not isinstance(content, list):
+        raise Unreadable(f"{where}: 'content' must be text or a list of parts")
+    texts, kinds = [], set()
+    for part in content:
+        if not isinstance(part, dict):
+            raise Unreadable(f"{where}: every part of 'content' must be an object")
+        kind = str(part.get("type", "text"))
+        kinds.add(PART_KINDS.get(kind, kind))
+        texts += _texts(part)
+    return Message(role, "\n".join(texts), frozenset(kinds))
+
+
+PART_KINDS = {"input_text": "text", "output_text": "text", "image_url": "image", "input_image": "image"}
+
+
+def _texts(part: Mapping[str, Any]) -> list[str]:
+    found = [part[key] for key in ("text", "refusal", "thinking") if isinstance(part.get(key), str)]
+    inner = part.get("content")
+    if isinstance(inner, str):
+        found.append(inner)
+    elif isinstance(inner, list):
+        found += [text for piece in inner if isinstance(piece, dict) for text in _texts(piece)]
+    return found
+
+
+def tool_names(tools: Any) -> tuple[str, ...]:
+    """The names of declared tools, in order; unnamed built-in tools go by their type."""
+    if tools is None:
+        return ()
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise Unreadable("'tools' must be a list of objects")
+    names = []
+    for tool in tools:
+        function = tool.get("function")
+        name = function.get("name") if isinstance(function, dict) else tool.get("name")
+        names.append(str(name or tool.get("type", "")))
+    return tuple(names)
+
+
+def count(document: Any, *path: str) -> int | None:
+    """A non-negative whole number at a path of keys, or None."""
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    whole = isinstance(document, int) and not isinstance(document, bool) and document >= 0
+    return document if whole else None

@@ -1,0 +1,218 @@
+"""Where a request comes from: `client.ip`, its network, and what mmdb databases say of it.
+
+One resolver decides the client's address. It trusts nobody by default; with trusted proxies it walks `X-Forwarded-For`
+from the right and stops at the first address that is not one of them. IPv6 callers are counted by /64, IPv4 by /24.
+
+Databases are the operator's (`geo.country`, `geo.asn` in gateway.yaml): MaxMind's Country, City, Enterprise and ASN, or any
+mmdb whose records hold `country_code` or `autonomous_system_number`. They are read again when the file changes; a
+corrupt one keeps the last good and says so. Without one the signals are missing, so region rules end as `unknown`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import geoip2.database
+import geoip2.errors
+import maxminddb
+
+from gateway.errors import ConfigError, Place, Problem
+from gateway.registry import Registry, Settings
+from gateway.signals import Signal, View
+from gateway.values import ASN, CIDR, COUNTRY, DURATION, IP, SECOND, STRING, Missing, timestamp_text
+
+NO_PEER: Final = Missing("no client address")
+NOT_FOUND: Final = Missing("the geo database does not list the address")
+CACHE: Final = 65_536
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def address(text: str) -> Address | None:
+    """The address of one hop: ports, brackets, zone ids and IPv4-in-IPv6 taken off; None for anything else."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """Finds the client's address. trusted: networks whose word about the hop before them is believed."""
+
+    trusted: tuple[Network, ...] = ()
+
+    def resolve(self, peer: str | None, forwarded: Iterable[str]) -> Address | None:
+        """The first address from the right that is not a trusted proxy; an unreadable hop ends the walk."""
+        current = address(peer) if peer else None
+        if current is None or not self.trusts(current):
+            return current
+        hops = [hop for value in forwarded for hop in value.split(",")]
+        for hop in reversed(hops):
+            found = address(hop)
+            if found is None:
+                return current
+            current = found
+            if not self.trusts(current):
+                return current
+        return current
+
+    def trusts(self, found: Address) -> bool:
+        return any(found in network for network in self.trusted)
+
+
+def network_of(found: Address) -> str:
+    """The network an address is counted by: /24 for IPv4, /64 for IPv6."""
+    return str(ipaddress.ip_network(f"{found}/{24 if found.version == 4 else 64}", strict=False))
+
+
+class Database:
+    """One mmdb file with a cache in front. Raises ConfigError when it cannot be opened the first time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem = ""
+        self._lock = threading.Lock()
+        self._stamp = self._seen()
+        self._cache: dict[str, Mapping[str, Any] | None] = {}
+        try:
+            self._reader, self.kind, self.built = self._open()
+        except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+            mend = "name an .mmdb file, or fetch one with 'sluice geo fetch'"
+            raise ConfigError([Problem(Place(str(path)), f"is not a geo database: {error}", mend)]) from None
+
+    def find(self, ip: str) -> Mapping[str, Any] | None:
+        """The record of an address: `country`, `asn`, `as_org` as far as the database has them."""
+        try:
+            return self._cache[ip]
+        except KeyError:
+            if len(self._cache) >= CACHE:
+                self._cache.clear()
+            found = self._cache[ip] = self._look(ip)
+            return found
+
+    def refresh(self) -> None:
+        """Open the file again if it changed; a corrupt one keeps the last good."""
+        with self._lock:
+            stamp = self._seen()
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            try:
+                self._reader, self.kind, self.built = self._open()
+                self._cache, self.problem = {}, ""
+            except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+                self.problem = f"{self.path}: {error}; the last good one stays in use"
+
+    def health(self) -> dict[str, object]:
+        return {"kind": self.kind, "built": timestamp_text(self.built * SECOND), "problem": self.problem}
+
+    def _open(self) -> tuple[maxminddb.Reader, str, int]:
+        """geoip2 checks the file; lookups go to the reader below it, which skips building model objects."""
+        with geoip2.database.Reader(str(self.path)) as checked:
+            metadata = checked.metadata()
+        return maxminddb.open_database(str(self.path), maxminddb.MODE_AUTO), metadata.database_type, metadata.build_epoch
+
+    def _look(self, ip: str) -> Mapping[str, Any] | None:
+        record = self._reader.get(ip)
+        if not isinstance(record, dict):
+            return None
+        country = record.get("country")
+        code = country.get("iso_code") if isinstance(country, dict) else record.get("country_code", country)
+        return {
+            "country": code if isinstance(code, str) and len(code) == 2 else None,
+            "asn": record.get("autonomous_system_number", record.get("asn")),
+            "as_org": record.get("autonomous_system_organization", record.get("as_name")),
+        }
+
+    def _seen(self) -> tuple[int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return (0, 0)
+        return (stat.st_mtime_ns, stat.st_size)
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    geo = settings.get("geo", {})
+    databases = {name: Database(geo[name]) for name in ("country", "asn") if geo.get(name)}
+    for name, database in databases.items():
+        registry.watch(f"geo.{name}", database)
+    trusted = tuple(ipaddress.ip_network(text) for text in settings.get("client_address", {}).get("trusted_proxies", ()))
+    registry.add_signals(_signals(Resolver(trusted), databases))
+
+
+def _signals(resolver: Resolver, databases: Mapping[str, Database]) -> list[Signal]:
+    def client(view: View) -> Address | None:
+        return resolver.resolve(view.facts.peer, view.facts.header_values("x-forwarded-for"))
+
+    def ip(view: View) -> object:
+        found = client(view)
+        return str(found) if found is not None else NO_PEER
+
+    def network(view: View) -> object:
+        found = view.get("client.ip")
+        return network_of(ipaddress.ip_address(str(found))) if not isinstance(found, Missing) else found
+
+    def looked_up(database: str, field: str, view: View) -> object:
+        if database not in databases:
+            return Missing(f"no {database} database")
+        found = view.get("client.ip")
+        if isinstance(found, Missing):
+            return found
+        record = databases[database].find(str(found))
+        value = record.get(field) if record else None
+        return value if value is not None else NOT_FOUND
+
+    def geo_age(view: View) -> object:
+        if "country" not in databases:
+            return Missing("no country database")
+        return max(0, view.facts.at - databases["country"].built * SECOND)
+
+    def geo_source(view: View) -> object:
+        if "country" not in databases:
+            return Missing("no country database")
+        database = databases["country"]
+        return f"{database.kind} of {timestamp_text(database.built * SECOND)[:10]}"
+
+    def connection(view: View) -> object:
+        facts = view.facts
+        if facts.connection is None:
+            return Missing("the host does not tell connections apart")
+        peer = address(facts.peer) if facts.peer else None
+        if peer is not None and resolver.trusts(peer):
+            return Missing("the connection is a trusted proxy's, not the caller's")
+        return facts.connection
+
+    lists = "no database, or the database does not list the address"
+    return [
+        Signal("client.ip", IP, "the caller's address behind trusted proxies", ip, missing="the host knows no peer",
+               confounder="shared addresses: campus, company, carrier NAT, VPN"),
+        Signal("client.network", CIDR, "the address's /24 (IPv4) or /64 (IPv6)", network, missing="no address",
+               confounder="shared networks"),
+        Signal("client.country", COUNTRY, "where the address is registered: a guess about a network, not a person",
+               lambda view: looked_up("country", "country", view), missing=lists,
+               confounder="travel, VPN, cloud egress, a stale database"),
+        Signal("client.asn", ASN, "the autonomous system that announces the address",
+               lambda view: looked_up("asn", "asn", view), missing=lists, confounder="shared cloud egress"),
+        Signal("client.as_org", STRING, "the organisation of that autonomous system",
+               lambda view: looked_up("asn", "as_org", view), missing=lists),
+        Signal("client.geo_age", DURATION, "age of the country database", geo_age, missing="no country database"),
+        Signal("client.geo_source", STRING, "which country database, of what day", geo_source, missing="no country database"),
+        Signal("client.connection", STRING, "the keep-alive connection the exchange came on", connection,
+               missing="the host does not tell, or a trusted proxy stands between",
+               confounder="one program that holds several of its own keys"),
+    ]  # fmt: skip
