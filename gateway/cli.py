@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,9 +54,11 @@ def serve(config: Path) -> None:
     import uvicorn
 
     from gateway.web.app import build
+    from gateway.web.server import Protocol
 
     try:
         settings = load_config(config)
+        listening = _listen(settings.host, settings.port)
         process = build(settings)
     except SluiceError as error:
         _fail(error, 2)
@@ -64,8 +67,11 @@ def serve(config: Path) -> None:
     click.echo(f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True)
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
-    uvicorn.run(process.app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
-                proxy_headers=False, server_header=False, date_header=False, ws="none", timeout_graceful_shutdown=30)  # fmt: skip
+    server = uvicorn.Server(uvicorn.Config(
+        process.app, http=Protocol, log_level="warning", access_log=False, proxy_headers=False, server_header=False, date_header=False,
+        ws="none", timeout_graceful_shutdown=30,
+    ))  # fmt: skip
+    server.run(sockets=[listening])
 
 
 @main.command()
@@ -207,6 +213,18 @@ def signals(form: str) -> None:
         click.echo(f"{signal.name}  ({signal.type}, {signal.cost}{', after the answer' if signal.settled else ''})")
         click.echo(f"    {signal.meaning}")
         click.echo(f"    missing: {signal.missing}. mistaken for: {signal.confounder}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise SluiceError(f"cannot listen on {host}:{port}: {error.strerror}; set 'listen' to a free address") from None
+    return listening
 
 
 def _registry(config: Path | None) -> tuple[Registry, Config | None]:

@@ -41,6 +41,15 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSettings:
+    """Where windows and limits are kept. timeout: µs for one round trip; prefix: what this installation's keys begin with."""
+
+    url: str = "memory://"
+    timeout: int = 250_000
+    prefix: str = "sluice"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything in gateway.yaml. `settings` holds the sections that plugins read, by name."""
 
@@ -52,7 +61,7 @@ class Config:
     upstreams: Mapping[str, UpstreamSettings]
     fail: FailModes
     largest_body: int
-    state: str
+    state: StateSettings
     records: Path | None
     otlp: str
     keep: float
@@ -120,6 +129,8 @@ _AUDIT: Final = {
 }
 _STATE: Final = {
     "url": Field(scalar(_state_url, "url"), default="memory://", doc="memory:// or redis://…"),
+    "timeout": Field(scalar(parse_duration, "timeout"), default=250_000, doc="for one round trip"),
+    "prefix": Field(text("prefix", 40), default="sluice", doc="what this installation's keys begin with"),
     "on_failure": Field(one_of(Fail, "on_failure"), default=Fail.REFUSE, doc="shared state does not answer: pass or refuse"),
 }
 _CauseWord = StrEnum("_CauseWord", {cause.name: str(cause) for cause in Cause if "credential" not in cause})  # type: ignore[misc]
@@ -152,11 +163,14 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None) -> Config:
         for word in entry["fail"]:
             if word not in list(_CauseWord):
                 problems.add(node.place, f"unknown cause '{word}' in fail", "known: " + ", ".join(_CauseWord))
+        if entry["fail"].get(Cause.BODY_TOO_LARGE) is Fail.PASS:
+            problems.add(node.place, "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead")
     if entry is None or problems.found:
         raise ConfigError(problems.found)
     identity = entry["identity"] or {}
     key, lasting = _hash_key(identity.get("hash_key_file"), os.environ if environ is None else environ)
-    state = entry["state"] or {"url": "memory://", "on_failure": Fail.REFUSE}
+    state = dict(entry["state"] or {"on_failure": Fail.REFUSE})
+    on_failure = Fail(state.pop("on_failure"))
     audit = entry["audit"] or {"records": None, "otlp": "", "keep": 1.0}
     host, port = entry["listen"]
     names = ("client_address", "geo", "reseller")
@@ -164,19 +178,19 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None) -> Config:
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: UpstreamSettings(**values) for name, values in entry["upstreams"].items()},
-        fail=_fail(entry["fail"], identity, state), largest_body=entry["largest_body"], state=state["url"],
+        fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
         lasting_key=lasting,
         settings={**settings, "identity": {"directory": identity.get("directory"), "hash_key": key}},
     )  # fmt: skip
 
 
-def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], state: Mapping[str, Any]) -> FailModes:
+def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], on_failure: Fail) -> FailModes:
     strict = Fail.REFUSE if identity.get("directory") else Fail.PASS
     causes = dict(DEFAULT_CAUSES) | {Cause(word): Fail(mode) for word, mode in words.items()}
     causes[Cause.CREDENTIAL_MISSING] = identity.get("missing") or strict
     causes[Cause.CREDENTIAL_UNKNOWN] = identity.get("unknown") or strict
-    return FailModes(causes, Fail(state["on_failure"]))
+    return FailModes(causes, on_failure)
 
 
 def _hash_key(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes, bool]:

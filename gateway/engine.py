@@ -8,13 +8,16 @@ Redis in one round trip, a replay from recorded time) hands back the replies.
 3. `throttles` which rule limits to take, if any rule that throttles matched and nothing stronger refuses;
 4. `decide`    the two decisions, enforced and would-be, which never mix.
 
-Shadow rules see enforced and shadow matches and count on limits of their own; enforced rules see only enforced ones.
+Shadow rules see enforced and shadow matches and count on limits of their own; enforced rules see only enforced ones. Where
+corroboration can tell the two views apart, an enforced throttle counts for the would-be view on a shadow counter as well.
+
+Longer than the house likes, because the four steps are one argument and are read together.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -23,12 +26,13 @@ from gateway.language.conditions import lacking
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy, Rule
 from gateway.signals import View
-from gateway.state.operations import Batch, Count, Reply, Sight, Take
+from gateway.state.operations import Batch, Count, Reply, Sight, Take, joined
 from gateway.values import AtLeast, Failed, Missing
 
 NOTHING_COUNTED = Missing("nothing counted yet")
 CAPPED = Missing("a count reached its cap")
 NO_STATE = Missing("state unavailable")
+NOT_COUNTED = Missing("not counted: its rule is off")
 
 
 @dataclass(slots=True)
@@ -62,6 +66,11 @@ class Ended:
     step: int | None = None
 
     @property
+    def shadowed(self) -> bool:
+        """Whether its throttle counts on a shadow counter for the would-be view, which may differ from the enforced one."""
+        return self.rule.mode is not Mode.ENFORCE or self.rule.corroborate is not None
+
+    @property
     def counts(self) -> bool:
         """Whether this match stands (an excepted one neither acts nor corroborates)."""
         return self.verdict is Verdict.MATCH and not self.excepted
@@ -87,15 +96,19 @@ class Engine:
         self._rules = [rule for rule in policy.rules if rule.mode is not Mode.OFF]
         self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
         self._families = sorted({rule.family for rule in self._rules})
+        counted = {label for rule in self._rules for measure in rule.measures.values() for label in _labels(measure)}
+        self._measures = [measure for measure in policy.measures if measure.label in counted]
+        specs = [rule.corroborate for rule in self._rules if rule.corroborate]
+        self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
 
     def prepare(self, view: View, limits: bool = True) -> Prepared:
         """The first batch. `limits` is False for an exchange that is refused anyway and so must take nothing."""
         prepared = Prepared(Batch(view.facts.at))
-        for measure in self.policy.measures:
+        for measure in self._measures:
             self._sight(measure, view, prepared, count=not measure.settled)
-        for corroborate in self.policy.corroborations:
+        for corroborate in self._corroborations:
             key = key_of(corroborate.per, view)
-            if isinstance(key, Missing):
+            if not isinstance(key, tuple):
                 continue
             for family, enforced in product(self._families, (True, False)):
                 prepared.noted.append((corroborate, family, enforced))
@@ -121,20 +134,21 @@ class Engine:
 
     def throttles(self, view: View, evaluated: Evaluated) -> Batch | None:
         """The second batch: the limits of matched throttles. None when there are none, or something stronger refuses."""
-        strongest = max((end.effect.action for end in evaluated.ends if end.effect), default=Action.ALLOW)
+        refused = max((end.effect.action for end in evaluated.ends if end.effect), default=Action.ALLOW) >= Action.VERIFY
+        would_be = max((end.would.action for end in evaluated.ends if end.would), default=Action.ALLOW) >= Action.VERIFY
         batch = Batch(view.facts.at)
-        for end in evaluated.ends if strongest < Action.VERIFY else ():
+        for end in evaluated.ends if not refused else ():
             if (take := _take(end.effect, view)) is not None:
                 batch.takes.append(take)
-            elif (take := _take(end.would, view)) is not None:
+            if end.shadowed and not would_be and (take := _take(end.would, view)) is not None:
                 batch.shadow_takes.append(replace(take, limit=replace(take.limit, shadow=True)))
         return batch if batch else None
 
     def decide(self, evaluated: Evaluated, rooms: Iterable[Room]) -> Decision:
         """Both decisions. A throttle whose limit had room left yields to the next strongest."""
-        full = {room.limit for room in rooms if not room.allowed and not room.shadow}
-        shadow_full = {room.limit for room in rooms if not room.allowed}
-        ends = tuple(self._end(end, full, shadow_full) for end in evaluated.ends)
+        full = {room.limit: not room.allowed for room in rooms if not room.shadow}
+        shadow_full = {room.limit: not room.allowed for room in rooms if room.shadow}
+        ends = tuple(_end(end, full, shadow_full if end.shadowed else full) for end in evaluated.ends)
         action = max((end.action for end in ends), default=Action.ALLOW)
         would = max((end.would for end in ends), default=Action.ALLOW)
         return Decision(action, would, ends, evaluated.values)
@@ -142,13 +156,13 @@ class Engine:
     def settle(self, view: View, evaluated: Evaluated) -> Batch:
         """What is counted once the exchange is over: measures on the answer, and notes of the matches."""
         prepared = Prepared(Batch(view.facts.at))
-        for measure in self.policy.measures:
+        for measure in self._measures:
             if measure.settled:
                 self._sight(measure, view, prepared, count=True)
         matched = [end for end in evaluated.ends if end.counts]
-        for corroborate in self.policy.corroborations if matched else ():
+        for corroborate in self._corroborations if matched else ():
             key = key_of(corroborate.per, view)
-            if isinstance(key, Missing):
+            if not isinstance(key, tuple):
                 continue
             for enforced in (True, False):
                 families = {end.rule.family for end in matched if not enforced or end.rule.mode is Mode.ENFORCE}
@@ -161,11 +175,19 @@ class Engine:
         if not isinstance(key, tuple):
             prepared.values[measure.label] = key
             return
+        try:
+            value = _counted(measure, view) if count else None
+        except Exception as error:  # a provider of the wrong type: its rules end as error, the others go on
+            prepared.values[measure.label] = Failed(f"{type(error).__name__}: {error}")
+            return
         prepared.labels.append(measure.label)
-        prepared.batch.sights.append(Sight(measure.window, key, _counted(measure, view) if count else None))
+        prepared.batch.sights.append(Sight(measure.window, key, value))
 
     def _plan(self, plan: PlanLimit, view: View, prepared: Prepared) -> None:
-        applies = plan.when.evaluate(view.get) if plan.when else True
+        try:
+            applies = plan.when.evaluate(view.get) if plan.when else True
+        except Exception:  # a provider of the wrong type acts as unknown, and the limit as its on_missing says
+            applies = None
         if applies is False:
             return
         key = key_of(plan.per, view)
@@ -210,32 +232,48 @@ class Engine:
             if need is None:
                 continue
             for enforced in (True, False):
-                kept = {family for (spec, family, view), seen in noted.items() if seen and view is enforced and spec.shares_notes(need)}
+                views = ((spec, family) for (spec, family, view), seen in noted.items() if seen and view is enforced)
+                kept = {family for spec, family in views if spec.shares_notes(need)}
                 found = families[enforced] | kept | {end.rule.family}
                 if not enforced:
                     end.corroborated = tuple(sorted(found - {end.rule.family}))
                 if len(found) < need.families:
-                    if enforced and end.effect is not None:
-                        end.effect = _OTHERWISE[need.otherwise]
-                    elif not enforced:
-                        end.would = _OTHERWISE[need.otherwise]
-
-    def _end(self, end: Ended, full: set[str], shadow_full: set[str]) -> RuleEnd:
-        return RuleEnd(
-            end.rule.id, end.rule.mode, end.verdict, _action(end.effect, full), _action(end.would, shadow_full),
-            end.missing, end.error, end.excepted, end.corroborated, end.step,
-        )  # fmt: skip
+                    if enforced:
+                        end.effect = _lowered(end.effect, need.otherwise)
+                    else:
+                        end.would = _lowered(end.would, need.otherwise)
 
 
-def key_of(names: tuple[str, ...], view: View) -> tuple[str, ...] | Missing:
+def _end(end: Ended, full: Mapping[str, bool], would_full: Mapping[str, bool]) -> RuleEnd:
+    return RuleEnd(
+        end.rule.id, end.rule.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
+        end.missing, end.error, end.excepted, end.corroborated, end.step,
+    )  # fmt: skip
+
+
+def _lowered(effect: Effect | None, otherwise: Action) -> Effect | None:
+    return _OTHERWISE[otherwise] if effect is not None and effect.action > otherwise else effect
+
+
+def _labels(measure: Measure | Ratio) -> tuple[str, ...]:
+    return (measure.over.label, measure.under.label) if isinstance(measure, Ratio) else (measure.label,)
+
+
+def key_of(names: tuple[str, ...], view: View) -> tuple[str, ...] | Missing | Failed:
     """The key under these signals, or what it lacks: a missing part never becomes one shared bucket."""
     parts = []
     for name in names:
         value = view.get(name)
         if isinstance(value, (Missing, Failed)):
-            return Missing(f"no {name}: {value.reason}")
-        parts.append(",".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value))
+            return replace(value, reason=f"no {name}: {value.reason}")
+        if not isinstance(value, (str, int, float, frozenset)):
+            return Failed(f"no {name}: {type(value).__name__} is no key")
+        parts.append(_text(value))
     return tuple(parts)
+
+
+def _text(value: object) -> str:
+    return joined(tuple(sorted(map(str, value)))) if isinstance(value, frozenset) else str(value)
 
 
 def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable[[str], object]:
@@ -246,8 +284,8 @@ def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable
         if declared is None:
             return view.get(name)
         if isinstance(declared, Ratio):
-            return _ratio(measured[declared.over.label], measured[declared.under.label])
-        return measured[declared.label]
+            return _ratio(*(measured.get(label, NOT_COUNTED) for label in _labels(declared)))
+        return measured.get(declared.label, NOT_COUNTED)
 
     return values
 
@@ -271,7 +309,7 @@ def _counted(measure: Measure, view: View) -> int | str | None:
         return None
     if measure.window.kind is Count.SUM:
         return int(value)  # type: ignore[call-overload, no-any-return]
-    return ",".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
+    return _text(value)
 
 
 def _exception(rule: Rule, view: View) -> str:
@@ -302,9 +340,9 @@ def _take(effect: Effect | None, view: View) -> Take | None:
     return Take(effect.limit, key) if isinstance(key, tuple) else None
 
 
-def _action(effect: Effect | None, full: set[str]) -> Action:
+def _action(effect: Effect | None, full: Mapping[str, bool]) -> Action:
     if effect is None:
         return Action.ALLOW
-    if effect.limit is not None and effect.limit.id not in full:
+    if effect.limit is not None and not full.get(effect.limit.id):
         return Action.OBSERVE
     return effect.action

@@ -67,10 +67,10 @@ class Gate:
         timer: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.catalogue = catalogue
-        self.state = state or MemoryState()
+        self.state = MemoryState() if state is None else state
         self.mode = mode
-        self.fail = fail or FailModes()
-        self.sink = sink or (lambda judgement, answer: None)
+        self.fail = FailModes() if fail is None else fail
+        self.sink: Sink = (lambda judgement, answer: None) if sink is None else sink
         self.ids = ids
         self.timer = timer
         self.state_failures = 0
@@ -119,7 +119,8 @@ class Gate:
         if isinstance(self.state, MemoryState):
             return self.settle(judgement, answer)
         if batch := _settling(judgement, answer):
-            await self._ask(self.state, batch)
+            reply = await self._ask(self.state, batch)
+            judgement.settle_error = str(reply) if isinstance(reply, StateError) else ""
         self.sink(judgement, answer)
         return None
 
@@ -132,7 +133,7 @@ class Gate:
 
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
-        engine, view = self._engine, View(facts, self.catalogue)
+        engine, view = self._engine, View.of(facts, self.catalogue)
         cause = facts.cause or self._credential_cause(view)
         refused = (cause, facts.detail) if cause is not None and self.fail.refuses(cause) else None
         prepared = engine.prepare(view, limits=refused is None)

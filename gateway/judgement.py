@@ -35,7 +35,8 @@ class Judgement:
     """One judged exchange.
 
     returns: takes to give back at settle time, because the request was refused. judged_in: nanoseconds that judging took.
-    trace: the ids of its spans, None in a replay; kept: whether they are exported.
+    trace: the ids of its spans, None in a replay; kept: whether they are exported. settle_error: why shared state did not
+    take what was known only after the answer, so that it is missing from later counts.
     """
 
     outcome: Outcome
@@ -48,3 +49,4 @@ class Judgement:
     judged_in: int = 0
     trace: Trace | None = None
     kept: bool = True
+    settle_error: str = ""

@@ -20,12 +20,16 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method and path. `read` turns the parsed body into a Call; None for routes without a body."""
+    """One method and path. `read` turns the parsed body into a Call; None for routes without a body.
+
+    marked_by: a header that tells this route from the same one of another protocol, such as anthropic-version.
+    """
 
     name: str
     method: str
     path: str
     read: Callable[[Mapping[str, Any]], Call] | None = None
+    marked_by: str = ""
 
 
 class Dialect(Protocol):

@@ -7,7 +7,7 @@ is an error at start-up; nothing is found by scanning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -54,7 +54,7 @@ class Registry:
     def __init__(self) -> None:
         self.signals: dict[str, Signal] = {}
         self.dialects: dict[str, Dialect] = {}
-        self.routes: dict[tuple[str, str], tuple[Dialect, Route]] = {}
+        self.routes: dict[tuple[str, str], dict[str, tuple[Dialect, Route]]] = {}
         self.watched: dict[str, Watched] = {}
 
     def add_signals(self, signals: Iterable[Signal]) -> None:
@@ -68,18 +68,27 @@ class Registry:
             raise ConfigError([Problem(Place(dialect.name), f"two plugins bring the protocol '{dialect.name}'")])
         self.dialects[dialect.name] = dialect
         for route in dialect.routes:
-            self.routes[route.method, route.path] = (dialect, route)
+            marks = self.routes.setdefault((route.method, route.path), {})
+            if route.marked_by in marks:
+                rivals = f"'{marks[route.marked_by][0].name}' and '{dialect.name}'"
+                raise ConfigError([Problem(Place(route.path), f"the protocols {rivals} both claim this route")])
+            marks[route.marked_by] = (dialect, route)
 
     def watch(self, name: str, thing: Watched) -> None:
         """Have a thing refreshed from time to time and shown in health."""
         self.watched[name] = thing
 
-    def route(self, method: str, path: str) -> tuple[Dialect, Route] | None:
-        """The protocol and route of an exact method and path; nothing is normalised, so nothing can be disguised."""
-        found = self.routes.get((method, path))
-        if found is None and (cut := path.rfind("/")) > 0:
-            found = self.routes.get((method, path[:cut] + "/*"))
-        return found
+    def route(self, method: str, path: str, sent: Callable[[str], str | None]) -> tuple[Dialect, Route] | None:
+        """The protocol and route of an exact method and path; nothing is normalised, so nothing can be disguised.
+
+        `sent` gives the value of a header, for paths that two protocols share.
+        """
+        marks = self.routes.get((method, path))
+        if marks is None and (cut := path.rfind("/")) > 0:
+            marks = self.routes.get((method, path[:cut] + "/*"))
+        if marks is None:
+            return None
+        return next((found for mark, found in marks.items() if mark and sent(mark) is not None), marks.get(""))
 
 
 def load(settings: Settings | None = None, extra: Iterable[Plugin] = ()) -> Registry:

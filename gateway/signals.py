@@ -82,6 +82,12 @@ class View:
         except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
             return Failed(f"{type(error).__name__}: {error}")
 
+    @classmethod
+    def of(cls, facts: Facts, catalogue: Catalogue) -> View:
+        """The view of an exchange; what a record already holds counts as resolved, so that it is recorded again."""
+        held = facts.recorded or {}
+        return cls(facts, catalogue, None, {name: value for name, value in held.items() if name in catalogue})
+
     def over(self, answer: Answer) -> View:
         """The view once the exchange is over: what was resolved stays, `response.*` becomes known."""
         kept = {name: value for name, value in self.resolved.items() if not self.catalogue[name].settled} if self.resolved else {}

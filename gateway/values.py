@@ -11,6 +11,7 @@ the reason. `AtLeast` is a count that hit its cap.
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +21,13 @@ from typing import Final
 import iso3166
 
 SECOND: Final = 1_000_000
-_UNITS: Final = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "w": 604_800 * SECOND}
-_DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+_UNITS: Final = {
+    "us": 1, "ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "w": 604_800 * SECOND,
+}  # fmt: skip
+_DURATION: Final = re.compile(r"([0-9]+)(us|ms|s|m|h|d|w)")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = -62_135_596_800
+_LAST: Final = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,37 +116,35 @@ def duration_text(microseconds: int) -> str:
     for unit, size in sorted(_UNITS.items(), key=lambda item: -item[1]):
         if microseconds and microseconds % size == 0:
             return f"{microseconds // size}{unit}"
-    return f"{microseconds}us" if microseconds else "0s"
+    return "0s"
 
 
 def timestamp_text(microseconds: int) -> str:
     """RFC 3339 in UTC with six decimals, so that the text reads back to the same microsecond."""
     moment = _EPOCH + timedelta(microseconds=microseconds)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_duration(literal: object) -> int:
     """Microseconds of `30s`, `5m`, `12h`, `30d`, `2w`, `250ms`, `1500us`."""
-    text = str(literal)
-    if text.endswith("us") and text[:-2].isdigit():
-        return int(text[:-2])
-    found = _DURATION.fullmatch(text)
-    if found is None or isinstance(literal, bool):
-        raise ValueError(f"{text!r} is not a duration; write a whole number and a unit, such as 30s, 5m, 12h or 30d")
+    found = _DURATION.fullmatch(str(literal))
+    if found is None:
+        raise ValueError(f"{literal!r} is not a duration; write a whole number and a unit, such as 30s, 5m, 12h or 30d")
     return int(found[1]) * _UNITS[found[2]]
 
 
 def parse_timestamp(literal: object) -> int:
     """Microseconds since 1970 of an RFC 3339 text (with offset) or of a number of seconds."""
-    if isinstance(literal, (int, float)) and not isinstance(literal, bool):
+    if isinstance(literal, (int, float)) and not isinstance(literal, bool) and _FIRST <= literal <= _LAST:
         return round(literal * SECOND)
     try:
         moment = datetime.fromisoformat(str(literal))
     except ValueError:
         raise ValueError(f"{literal!r} is not a time; write it as 2026-11-01T00:00:00Z") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    found = (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // timedelta(microseconds=1)
+    if not _FIRST * SECOND <= found < (_LAST + 1) * SECOND:
+        raise ValueError(f"{literal!r} lies outside the years 1 to 9999")
+    return found
 
 
 def _string(literal: object) -> str:
@@ -157,9 +160,9 @@ def _int(literal: object) -> int:
 
 
 def _float(literal: object) -> float:
-    if isinstance(literal, bool) or not isinstance(literal, (int, float)):
+    if isinstance(literal, bool) or not isinstance(literal, (int, float)) or not math.isfinite(literal):
         raise ValueError(f"{literal!r} is not a number")
-    return float(literal)
+    return float(literal) + 0.0  # minus zero is zero
 
 
 def _bool(literal: object) -> bool:
@@ -169,7 +172,7 @@ def _bool(literal: object) -> bool:
 
 
 def _country(literal: object) -> str:
-    code = str(literal).upper()
+    code = literal.upper() if isinstance(literal, str) and literal.isascii() else ""
     if code not in iso3166.countries_by_alpha2:
         raise ValueError(f"{literal!r} is not an ISO 3166-1 alpha-2 country code")
     return code
@@ -177,7 +180,7 @@ def _country(literal: object) -> str:
 
 def _asn(literal: object) -> int:
     digits = str(literal).upper().removeprefix("AS")
-    if not digits.isdigit() or not 0 < int(digits) < 2**32:
+    if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits) < 2**32:
         raise ValueError(f"{literal!r} is not an AS number; write 64500 or AS64500")
     return int(digits)
 
@@ -191,9 +194,12 @@ def _ip(literal: object) -> str:
 
 def _cidr(literal: object) -> str:
     try:
-        return str(ipaddress.ip_network(str(literal)))
-    except ValueError as error:
-        raise ValueError(f"{literal!r} is not a network: {error}") from None
+        interface = ipaddress.ip_interface(str(literal))
+    except ValueError:
+        raise ValueError(f"{literal!r} is not a network; write it as 203.0.113.0/24") from None
+    if interface.ip != interface.network.network_address:
+        raise ValueError(f"{literal!r} is an address within a network; write the network as {interface.network}")
+    return str(interface.network)
 
 
 _PARSERS: Final[dict[str, Callable[[object], object]]] = {

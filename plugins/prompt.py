@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -23,6 +24,8 @@ LONGEST: Final = 8_192
 FIRST_WORDS: Final = 8
 LAST_WORDS: Final = 6
 MOST_HEADINGS: Final = 24
+LONGEST_HEADING: Final = 80
+EDGE: Final = 240
 
 _VOLATILE: Final = re.compile(
     r"```.*?```|https?://\S+|[\w.+-]+@[\w-]+\.[\w.]+|\"[^\"\n]{0,400}\"|'[^'\n]{2,400}'"
@@ -30,15 +33,17 @@ _VOLATILE: Final = re.compile(
     re.DOTALL,
 )
 _SPACE: Final = re.compile(r"[^\S\n]+")
-_HEADING: Final = re.compile(r"^(?:\s*(?:#+ .{0,80}|</?[a-z_-]{1,40}>|.{0,80}:))\s*$", re.MULTILINE)
+_RUNS: Final = re.compile(r"  |[\t\r\f\v\xa0]")
 
 
+@lru_cache(maxsize=8)  # several signals of one exchange look at the same text
 def normalised(text: str) -> str:
     """NFKC, format characters (zero-width and the like) dropped, case folded, runs of blanks made one."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
         text = "".join(char for char in text if unicodedata.category(char) != "Cf")
-    return _SPACE.sub(" ", text.casefold())
+    text = text.casefold()
+    return _SPACE.sub(" ", text) if _RUNS.search(text) else text
 
 
 def capped(text: str) -> str:
@@ -48,28 +53,48 @@ def capped(text: str) -> str:
     return text[: LONGEST * 3 // 4] + "\n" + text[-LONGEST // 4 :]
 
 
+def masked(text: str) -> str:
+    """The text with everything that varies by nature replaced by `_`."""
+    return _VOLATILE.sub("_", text)
+
+
 def skeleton(text: str) -> str:
     """The frame of one message: first words, heading lines in order, last words; volatile parts masked."""
-    masked = _VOLATILE.sub("_", normalised(capped(text)))
-    headings = [found[0].strip() for found in _HEADING.finditer(masked)][:MOST_HEADINGS]
-    words = masked.split()
-    ends = words[-LAST_WORDS:] if len(words) > FIRST_WORDS + LAST_WORDS else []
-    return " ".join(words[:FIRST_WORDS]) + "\n" + "\n".join(headings) + "\n" + " ".join(ends)
+    whole = normalised(capped(text))
+    headings = [masked(line.strip()) for line in whole.split("\n") if _is_heading(line)][:MOST_HEADINGS]
+    words = masked(whole[:EDGE]).split()[:FIRST_WORDS]
+    long = len(whole) > 2 * EDGE or len(whole.split()) > FIRST_WORDS + LAST_WORDS
+    ends = masked(whole[-EDGE:]).split()[-LAST_WORDS:] if long else []
+    return " ".join(words) + "\n" + "\n".join(headings) + "\n" + " ".join(ends)
+
+
+def _is_heading(line: str) -> bool:
+    """A line that frames rather than fills: `# Title`, `Title:`, `<tag>`."""
+    line = line.strip()
+    return 1 < len(line) <= LONGEST_HEADING and (line[-1] == ":" or line[0] == "#" or (line[0] == "<" and line[-1] == ">"))
+
+
+class Frames:
+    """Masked system texts, by the hash of the text: one application sends the same one again and again."""
+
+    def __init__(self, most: int = 4_096) -> None:
+        self._most = most
+        self._known: dict[bytes, str] = {}
+
+    def frame(self, text: str) -> str:
+        """A short id of the frame of a system text."""
+        key = blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._most:
+                self._known.clear()
+            frame = masked(normalised(capped(text)))
+            found = self._known[key] = blake2b(frame.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        return found
 
 
 def _last_user(call: Call) -> Message | None:
     return next((message for message in reversed(call.messages) if message.role == "user"), None)
-
-
-def _template(view: View) -> object:
-    call = view.facts.call
-    if call is None:
-        return NO_CALL
-    user = _last_user(call)
-    if user is None or not user.text.strip():
-        return NO_USER
-    frame = _VOLATILE.sub("_", normalised(capped(call.system)))
-    return blake2b(f"{call.operation}\0{frame}\0{skeleton(user.text)}".encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def _turns(view: View) -> object:
@@ -104,13 +129,23 @@ def register(registry: Registry, settings: Settings) -> None:
         user = _last_user(call) if call else None
         return keyed(user.text) if user and user.text.strip() else (NO_USER if call else NO_CALL)
 
+    frames = Frames()
+
+    def template(view: View) -> object:
+        call = view.facts.call
+        user = _last_user(call) if call else None
+        if call is None or user is None or not user.text.strip():
+            return NO_USER if call else NO_CALL
+        told = f"{call.operation}\0{frames.frame(call.system)}\0{skeleton(user.text)}"
+        return blake2b(told.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
     def system(view: View) -> object:
         call = view.facts.call
         return keyed(call.system) if call and call.system else Missing("no system text")
 
     registry.add_signals((
         Signal("prompt.template", STRING, "id of the prompt's frame: the same for one template filled with many things",
-               _template, Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
+               template, Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
         Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", slots,
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
         Signal("prompt.system", STRING, "keyed hash of the system text", system, Cost.BODY, "no system text",

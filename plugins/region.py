@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,62 +21,15 @@ import geoip2.errors
 import maxminddb
 
 from gateway.errors import ConfigError, Place, Problem
+from gateway.plugins.address import Resolver, address, network_of
 from gateway.registry import Registry, Settings
 from gateway.signals import Signal, View
 from gateway.values import ASN, CIDR, COUNTRY, DURATION, IP, SECOND, STRING, Missing, timestamp_text
 
+NO_COUNTRY: Final = Missing("no country database")
 NO_PEER: Final = Missing("no client address")
 NOT_FOUND: Final = Missing("the geo database does not list the address")
 CACHE: Final = 65_536
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def address(text: str) -> Address | None:
-    """The address of one hop: ports, brackets, zone ids and IPv4-in-IPv6 taken off; None for anything else."""
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
-
-
-@dataclass(frozen=True, slots=True)
-class Resolver:
-    """Finds the client's address. trusted: networks whose word about the hop before them is believed."""
-
-    trusted: tuple[Network, ...] = ()
-
-    def resolve(self, peer: str | None, forwarded: Iterable[str]) -> Address | None:
-        """The first address from the right that is not a trusted proxy; an unreadable hop ends the walk."""
-        current = address(peer) if peer else None
-        if current is None or not self.trusts(current):
-            return current
-        hops = [hop for value in forwarded for hop in value.split(",")]
-        for hop in reversed(hops):
-            found = address(hop)
-            if found is None:
-                return current
-            current = found
-            if not self.trusts(current):
-                return current
-        return current
-
-    def trusts(self, found: Address) -> bool:
-        return any(found in network for network in self.trusted)
-
-
-def network_of(found: Address) -> str:
-    """The network an address is counted by: /24 for IPv4, /64 for IPv6."""
-    return str(ipaddress.ip_network(f"{found}/{24 if found.version == 4 else 64}", strict=False))
-
 
 class Database:
     """One mmdb file with a cache in front. Raises ConfigError when it cannot be opened the first time."""
@@ -91,7 +43,7 @@ class Database:
         try:
             self._reader, self.kind, self.built = self._open()
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-            mend = "name an .mmdb file, or fetch one with 'sluice geo fetch'"
+            mend = "name an .mmdb file, such as a GeoLite2 or DB-IP country database"
             raise ConfigError([Problem(Place(str(path)), f"is not a geo database: {error}", mend)]) from None
 
     def find(self, ip: str) -> Mapping[str, Any] | None:
@@ -152,41 +104,18 @@ def register(registry: Registry, settings: Settings) -> None:
     for name, database in databases.items():
         registry.watch(f"geo.{name}", database)
     trusted = tuple(ipaddress.ip_network(text) for text in settings.get("client_address", {}).get("trusted_proxies", ()))
-    registry.add_signals(_signals(Resolver(trusted), databases))
+    registry.add_signals(_address_signals(Resolver(trusted)))
+    registry.add_signals(_geo_signals(databases))
 
 
-def _signals(resolver: Resolver, databases: Mapping[str, Database]) -> list[Signal]:
-    def client(view: View) -> Address | None:
-        return resolver.resolve(view.facts.peer, view.facts.header_values("x-forwarded-for"))
-
+def _address_signals(resolver: Resolver) -> list[Signal]:
     def ip(view: View) -> object:
-        found = client(view)
+        found = resolver.resolve(view.facts.peer, view.facts.header_values("x-forwarded-for"))
         return str(found) if found is not None else NO_PEER
 
     def network(view: View) -> object:
         found = view.get("client.ip")
-        return network_of(ipaddress.ip_address(str(found))) if not isinstance(found, Missing) else found
-
-    def looked_up(database: str, field: str, view: View) -> object:
-        if database not in databases:
-            return Missing(f"no {database} database")
-        found = view.get("client.ip")
-        if isinstance(found, Missing):
-            return found
-        record = databases[database].find(str(found))
-        value = record.get(field) if record else None
-        return value if value is not None else NOT_FOUND
-
-    def geo_age(view: View) -> object:
-        if "country" not in databases:
-            return Missing("no country database")
-        return max(0, view.facts.at - databases["country"].built * SECOND)
-
-    def geo_source(view: View) -> object:
-        if "country" not in databases:
-            return Missing("no country database")
-        database = databases["country"]
-        return f"{database.kind} of {timestamp_text(database.built * SECOND)[:10]}"
+        return network_of(ipaddress.ip_address(found)) if isinstance(found, str) else found
 
     def connection(view: View) -> object:
         facts = view.facts
@@ -197,12 +126,38 @@ def _signals(resolver: Resolver, databases: Mapping[str, Database]) -> list[Sign
             return Missing("the connection is a trusted proxy's, not the caller's")
         return facts.connection
 
-    lists = "no database, or the database does not list the address"
     return [
         Signal("client.ip", IP, "the caller's address behind trusted proxies", ip, missing="the host knows no peer",
                confounder="shared addresses: campus, company, carrier NAT, VPN"),
         Signal("client.network", CIDR, "the address's /24 (IPv4) or /64 (IPv6)", network, missing="no address",
                confounder="shared networks"),
+        Signal("client.connection", STRING, "the keep-alive connection the exchange came on", connection,
+               missing="the host does not tell, or a trusted proxy stands between",
+               confounder="one program that holds several of its own keys"),
+    ]  # fmt: skip
+
+
+def _geo_signals(databases: Mapping[str, Database]) -> list[Signal]:
+    country = databases.get("country")
+
+    def looked_up(database: str, field: str, view: View) -> object:
+        if database not in databases:
+            return Missing(f"no {database} database")
+        found = view.get("client.ip")
+        if not isinstance(found, str):
+            return found
+        record = databases[database].find(found)
+        value = record.get(field) if record else None
+        return value if value is not None else NOT_FOUND
+
+    def geo_age(view: View) -> object:
+        return max(0, view.facts.at - country.built * SECOND) if country else NO_COUNTRY
+
+    def geo_source(view: View) -> object:
+        return f"{country.kind} of {timestamp_text(country.built * SECOND)[:10]}" if country else NO_COUNTRY
+
+    lists = "no database, or the database does not list the address"
+    return [
         Signal("client.country", COUNTRY, "where the address is registered: a guess about a network, not a person",
                lambda view: looked_up("country", "country", view), missing=lists,
                confounder="travel, VPN, cloud egress, a stale database"),
@@ -212,7 +167,4 @@ def _signals(resolver: Resolver, databases: Mapping[str, Database]) -> list[Sign
                lambda view: looked_up("asn", "as_org", view), missing=lists),
         Signal("client.geo_age", DURATION, "age of the country database", geo_age, missing="no country database"),
         Signal("client.geo_source", STRING, "which country database, of what day", geo_source, missing="no country database"),
-        Signal("client.connection", STRING, "the keep-alive connection the exchange came on", connection,
-               missing="the host does not tell, or a trusted proxy stands between",
-               confounder="one program that holds several of its own keys"),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import ConfigError
-from gateway.plugins.region import address
+from gateway.plugins.address import address
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
 from gateway.strict.document import read
@@ -39,7 +39,10 @@ _VARYING: Final = frozenset({
     "content-length", "host", "connection", "transfer-encoding", "x-forwarded-for", "x-forwarded-proto",
     "x-forwarded-host", "forwarded", "via", "traceparent", "tracestate",
 })  # fmt: skip
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_FIRST_KEY: Final = re.compile(rb'\s*\{(\s*)"(?:[^"\\]|\\.)*"\s*:([ ]?)')
+_HTML_ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u00(?:3[ce]|26)")
+_ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[0-9a-f]{4}")
+_CONTENT_FIRST: Final = re.compile(rb'\{\s*"content"\s*:')
 _STYLE_WINDOW: Final = 65_536
 _PROBE_TEXTS: Final = 24
 
@@ -77,21 +80,20 @@ def _fingerprint(view: View) -> object:
 
 
 def json_style(raw: bytes, keys: tuple[str, ...]) -> frozenset[str]:
-    """How a body was serialised: separators, escapes, key order, from its first 64 KiB."""
+    """How a body was serialised: separators (seen at its first key), escapes and key order, from its first 64 KiB."""
     head = raw[:_STYLE_WINDOW]
-    between = _STRING.sub(b"", head)
     seen = {"keys-sorted"} if len(keys) >= 4 and list(keys) == sorted(keys) else set()
-    if b": " in between and b", " in between and b"\n" not in between:
-        seen.add("spaced")
-    elif b": " not in between and b", " not in between:
-        seen.add("compact")
-    if re.search(rb"(?<!\\)(?:\\\\)*\\u003[ce]|(?<!\\)(?:\\\\)*\\u0026", head):
-        seen.add("html-escapes")
-    elif re.search(rb"(?<!\\)(?:\\\\)*\\u[0-9a-f]{4}", head):
-        seen.add("ascii-escapes")
-    if any(byte >= 0x80 for byte in head[:4096]):
+    first = _FIRST_KEY.match(head)
+    if first and b"\n" not in first[1]:
+        seen.add("spaced" if first[2] == b" " else "compact")
+    if b"\\u" in head:
+        if _HTML_ESCAPE.search(head):
+            seen.add("html-escapes")
+        elif _ESCAPE.search(head):
+            seen.add("ascii-escapes")
+    if not head.isascii():
         seen.add("raw-utf8")
-    if re.search(rb'\{\s*"content"\s*:', head):
+    if _CONTENT_FIRST.search(head):
         seen.add("content-before-role")
     return frozenset(seen)
 

@@ -80,7 +80,19 @@ async def responses(request: Request) -> Response:
         "model": body.get("model", "stub"), "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
         "usage": {**usage, **details},
     }  # fmt: skip
+    if body.get("stream"):
+        return StreamingResponse(_response_events(answer, text), media_type="text/event-stream")
     return JSONResponse(answer)
+
+
+async def _response_events(answer: dict[str, Any], text: str) -> AsyncIterator[bytes]:
+    begun = {**answer, "status": "in_progress", "output": [], "usage": None}
+    yield _named("response.created", {"sequence_number": 0, "response": begun})
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
+    for number, word in enumerate(text.split(), 1):
+        yield _named("response.output_text.delta", {"sequence_number": number, "delta": word + " ", **place})
+        await asyncio.sleep(0.002)
+    yield _named("response.completed", {"sequence_number": number + 1, "response": answer})
 
 
 async def embeddings(request: Request) -> Response:
@@ -106,6 +118,11 @@ async def completions(request: Request) -> Response:
 async def models(request: Request) -> Response:
     stub = {"id": "stub", "object": "model", "created": 1_700_000_000, "owned_by": "stub"}
     return JSONResponse({"object": "list", "data": [stub]})
+
+
+async def model(request: Request) -> Response:
+    name = request.path_params["name"]
+    return JSONResponse({"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "stub"})
 
 
 async def messages(request: Request) -> Response:
@@ -155,6 +172,7 @@ ROUTES = [
     Route("/v1/responses", responses, methods=["POST"]),
     Route("/v1/embeddings", embeddings, methods=["POST"]),
     Route("/v1/models", models),
+    Route("/v1/models/{name:path}", model),
     Route("/v1/messages", messages, methods=["POST"]),
     Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
 ]

@@ -49,6 +49,8 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         entry["exchange"]["cause"] = str(outcome.cause)
     if outcome.state_error:
         entry["state_error"] = outcome.state_error
+    if judgement.settle_error:
+        entry["settle_error"] = judgement.settle_error
     if judgement.trace is not None:
         trace = judgement.trace
         entry["trace"] = {"trace_id": f"{trace.trace_id:032x}", "span_id": f"{trace.server:016x}", "kept": judgement.kept}

@@ -12,12 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from gateway.errors import LoadError, Place, PolicyError, Problem
-from gateway.strict.document import Node, read
 from gateway.language.measures import Measure, Ratio
 from gateway.language.packs import LANGUAGE, Pack, read_pack
 from gateway.language.policy import Policy, Rule
-from gateway.strict.shapes import Problems
 from gateway.signals import Catalogue
+from gateway.strict.document import Node, read
+from gateway.strict.shapes import Problems
 
 
 def pack_files(paths: Iterable[Path]) -> list[Path]:
@@ -26,6 +26,11 @@ def pack_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         found += sorted(p for p in path.glob("*.yaml") if is_pack(p)) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
+
+
+def unread(paths: Iterable[Path]) -> list[Path]:
+    """Files in these folders that look like packs and would be passed over in silence."""
+    return [file for path in paths if path.is_dir() for file in sorted(path.glob("*.yml"))]
 
 
 def is_pack(path: Path) -> bool:
@@ -40,6 +45,8 @@ def load(paths: Sequence[Path], catalogue: Catalogue) -> Policy:
     if not files:
         named = ", ".join(str(path) for path in paths) or "no path"
         raise PolicyError([Problem(Place(named), "holds no pack", "name a .yaml file or a folder that has some")])
+    for path in unread(paths):
+        problems.add(Place(str(path)), "is not read: packs end in .yaml", "rename it")
     for path in files:
         try:
             nodes.append(read(path))

@@ -49,7 +49,7 @@ def unused_lists(policy: Policy) -> Iterator[Problem]:
     for (pack, name), found in policy.lists.items():
         rules = [rule.when for rule in policy.rules if rule.pack == pack]
         wheres = [m.where for m in policy.measures if m.where] + [plan.when for plan in policy.limits if plan.when]
-        used = any(leaf.shown == f"@{name}" for condition in [*rules, *wheres] for leaf in condition.leaves())
+        used = any(leaf.source == (pack, name) for condition in [*rules, *wheres] for leaf in condition.leaves())
         if not used:
             yield Problem(found.place, f"list '{name}' of pack '{pack}' is not used", "remove it")
 
@@ -75,7 +75,8 @@ def unnamed_mitigations(policy: Policy) -> Iterator[Problem]:
 def no_evidence(policy: Policy) -> Iterator[Problem]:
     for rule in policy.rules:
         if _strongest(rule).refuses and not rule.evidence:
-            yield Problem(rule.place, f"rule '{rule.id}' refuses requests but names no evidence", "list the values under 'evidence'")
+            what = f"rule '{rule.id}' refuses requests but names no evidence"
+            yield Problem(rule.place, what, "list the values under 'evidence'")
 
 
 def _parts(rule: Rule, name: str) -> Iterator[Measure | Ratio]:

@@ -7,18 +7,19 @@ survives a reload unless its definition changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from gateway.errors import did_you_mean
-from gateway.language.conditions import Condition, Reader
-from gateway.strict.document import Node
-from gateway.language.lists import Resolve
-from gateway.strict.shapes import Field, Problems, flag, listing, mapping, raw, scalar, text, whole
+from gateway.errors import Place, did_you_mean
+from gateway.language.conditions import RESERVED, Condition, spoken
+from gateway.language.lists import NAME, Resolve
+from gateway.language.reader import Reader
 from gateway.signals import Catalogue
 from gateway.state.operations import SLICES, Count, Window
+from gateway.strict.document import Node
+from gateway.strict.shapes import Field, Problems, flag, listing, mapping, raw, scalar, text, whole
 from gateway.values import DURATION, FLOAT, INT, SECOND, Type, duration_text, parse_duration
 
 
@@ -47,6 +48,7 @@ class Ratio:
 
 Declared = Mapping[str, Measure | Ratio]
 
+SHORTEST: Final = SLICES * SECOND
 COUNTS = tuple(str(kind) for kind in Count)
 _FIELDS = {
     "count": Field(flag("count"), doc="true: how many exchanges"),
@@ -54,71 +56,91 @@ _FIELDS = {
     "distinct": Field(text("distinct"), doc="the signal whose different values are counted"),
     "top_share": Field(text("top_share"), doc="the signal whose most frequent value's share is taken"),
     "ratio": Field(listing(text("ratio"), "ratio"), doc="two measures: the first over the second"),
-    "per": Field(listing(text("per"), "per"), doc="the signals whose values separate the counters"),
+    "per": Field(listing(text("per"), "per", empty=False), doc="the signals whose values separate the counters"),
     "where": Field(raw, doc="what is counted at all"),
     "window": Field(scalar(parse_duration, "window"), doc="how far back, such as 1h"),
     "cap": Field(whole("cap", 1, 100_000), default=1_000, doc="most different values kept per key"),
 }
 
 
-def read_measures(node: Node, catalogue: Catalogue, lists: Resolve, problems: Problems) -> dict[str, Measure | Ratio]:
+class Context(NamedTuple):
+    """What the measures of one rule may speak of. broken: names of which an error was already reported."""
+
+    pack_lists: Resolve
+    broken: frozenset[str]
+    catalogue: Catalogue
+    problems: Problems
+
+
+def read_measures(node: Node, context: Context) -> dict[str, Measure | Ratio]:
     """The `measures` section of a rule; ratios may name measures declared before or after them."""
+    problems = context.problems
     if not isinstance(node.value, dict):
         problems.add(node.place, f"measures must be a mapping, not {node.kind}")
         return {}
     declared: dict[str, Measure | Ratio] = {}
     ratios: list[tuple[str, Node, list[str]]] = []
     for name, child in node.value.items():
-        if name in catalogue:
-            problems.add(child.place, f"measure '{name}' has the name of a signal", "choose another name")
+        if name in context.catalogue or name in RESERVED:
+            what = "the name of a signal" if name in context.catalogue else "a word of the language as its name"
+            problems.add(child.named, f"measure '{name}' has {what}", "choose another name")
+        elif not NAME.fullmatch(name):
+            problems.add(child.named, f"measure name {name!r} must be a word: lower-case letters, digits, _ and -")
         entry = mapping(_FIELDS, f"measure '{name}'")(child, problems)
         if entry is None:
             continue
         if entry["ratio"] is not None:
             ratios.append((name, child, entry["ratio"]))
-        elif (measure := _read(child, entry, catalogue, lists, problems)) is not None:
+        elif (measure := _read(child, entry, context)) is not None:
             declared[name] = measure
-    for name, child, parts in ratios:
-        if (ratio := _ratio(child, parts, declared, problems)) is not None:
-            declared[name] = ratio
-    return declared
+    found = {name: _ratio(child, parts, declared, node, problems) for name, child, parts in ratios}
+    return declared | {name: ratio for name, ratio in found.items() if ratio is not None}
 
 
-def _read(node: Node, entry: Mapping[str, Any], catalogue: Catalogue, lists: Resolve, problems: Problems) -> Measure | None:
-    kinds = [kind for kind in COUNTS if entry[kind]]
-    if len(kinds) != 1:
+def _read(node: Node, entry: Mapping[str, Any], context: Context) -> Measure | None:
+    catalogue, problems, before = context.catalogue, context.problems, len(context.problems.found)
+    assert isinstance(node.value, dict)
+    kinds = [kind for kind in COUNTS if kind in node.value]
+    if len(kinds) == 1 and entry[kinds[0]] is None:
+        return None
+    if len(kinds) != 1 or entry[kinds[0]] is False:
         problems.add(node.place, "a measure needs exactly one of " + ", ".join((*COUNTS, "ratio")))
         return None
     kind, of = Count(kinds[0]), None if kinds[0] == "count" else entry[kinds[0]]
-    names = [*([of] if of else []), *(entry["per"] or [])]
-    for name in names:
+    for name, place in [*([(of, node.at(kinds[0]))] if of else []), *((name, node.at("per")) for name in entry["per"] or ())]:
         if name not in catalogue:
-            problems.add(node.place, f"unknown signal '{name}'", did_you_mean(name, list(catalogue)))
-    if not entry["per"]:
-        problems.add(node.place, "a measure needs 'per', the signals that separate its counters")
-    if entry["window"] is None or entry["window"] < SLICES * SECOND:
-        problems.add(node.place, f"a measure needs a 'window' of {SLICES}s or more")
+            problems.add(place, f"unknown signal '{name}'", did_you_mean(name, list(catalogue)))
+    if "per" not in node.value:
+        problems.add(node.place, "a measure needs 'per'", "name the signals that separate its counters, such as [account.id]")
+    if "window" not in node.value or (entry["window"] is not None and entry["window"] < SHORTEST):
+        problems.add(node.at("window"), f"a measure needs a 'window' of {duration_text(SHORTEST)} or more", "such as 1h")
     if kind is Count.SUM and of is not None and of in catalogue and catalogue[of].type not in (INT, DURATION):
-        problems.add(node.place, f"'{of}' is {catalogue[of].type}; a sum needs whole numbers or durations")
-    settled_keys = [name for name in entry["per"] or [] if name in catalogue and catalogue[name].settled]
-    if settled_keys:
-        problems.add(node.place, f"'{settled_keys[0]}' is only known after the answer and cannot be a key")
-    reader = Reader({name: signal.type for name, signal in catalogue.items()}, lists, problems)
-    where = reader.condition(entry["where"]) if entry["where"] is not None else None
-    if any(name not in catalogue for name in names) or not entry["per"] or entry["window"] is None or settled_keys:
+        problems.add(node.at("sum"), f"'{of}' is {catalogue[of].type}; a sum needs whole numbers or durations")
+    not_settled(entry["per"] or (), catalogue, node.at("per"), problems)
+    reader = Reader({name: signal.type for name, signal in catalogue.items()}, context.pack_lists, problems, context.broken)
+    where = reader.whole(entry["where"]) if entry["where"] is not None else None
+    unread = None in (entry["cap"], entry["window"]) or not entry["per"] or (entry["where"] is not None and where is None)
+    if unread or len(problems.found) > before:
         return None
-    return _measure(kind, of, tuple(entry["per"]), where, entry["window"], entry["cap"], catalogue)
+    return _measure(kind, of, tuple(sorted({*entry["per"]})), where, entry["window"], entry["cap"], catalogue)
+
+
+def not_settled(names: Iterable[str], catalogue: Catalogue, place: Place, problems: Problems) -> None:
+    """Report names that are only known after the answer and so can be no key."""
+    for name in names:
+        if name in catalogue and catalogue[name].settled:
+            problems.add(place, f"'{name}' is only known after the answer and cannot be a key", "use a signal of the request")
 
 
 def _measure(
     kind: Count, of: str | None, per: tuple[str, ...], where: Condition | None, length: int, cap: int, catalogue: Catalogue
 ) -> Measure:
-    spoken = [str(kind), *([of] if of else []), "by", " and ".join(per), "over", duration_text(length)]
+    words = [str(kind), *([of] if of else []), "by", " and ".join(per), "over", duration_text(length)]
     if where is not None:
-        spoken += ["where", str(where)]
+        words += ["where", spoken(where.canonical())]
     if kind in (Count.DISTINCT, Count.TOP_SHARE):
-        spoken += ["up to", str(cap)]
-    label = " ".join(spoken)
+        words += ["up to", str(cap)]
+    label = " ".join(words)
     named = [*([of] if of else []), *([leaf.name for leaf in where.leaves()] if where else [])]
     settled = any(catalogue[name].settled for name in named)
     kind_of = FLOAT if kind is Count.TOP_SHARE else catalogue[of].type if kind is Count.SUM and of else INT
@@ -130,15 +152,27 @@ def window(label: str, kind: Count, length: int, cap: int = 1_000) -> Window:
     return Window(blake2b(label.encode(), digest_size=8).hexdigest(), kind, length, cap)
 
 
-def _ratio(node: Node, parts: list[str], declared: Declared, problems: Problems) -> Ratio | None:
-    if len(parts) != 2:
-        problems.add(node.place, "a ratio takes two measures, such as [templates, requests]")
+def ceiling(measure: Measure | Ratio) -> int | None:
+    """The most that a measure can read, where its definition says so; a share is at most one."""
+    if isinstance(measure, Ratio):
         return None
-    found = [declared.get(part) for part in parts]
-    for part, measure in zip(parts, found, strict=True):
-        if not isinstance(measure, Measure):
-            problems.add(node.place, f"'{part}' is no measure of this rule", did_you_mean(part, list(declared)))
-    over, under = found
+    return {Count.DISTINCT: measure.window.cap, Count.TOP_SHARE: 1}.get(measure.window.kind)
+
+
+def _ratio(node: Node, parts: list[str], declared: Declared, section: Node, problems: Problems) -> Ratio | None:
+    assert isinstance(node.value, dict)
+    assert isinstance(section.value, dict)
+    for key in node.value.keys() & _FIELDS.keys() - {"ratio"}:
+        problems.add(node.value[key].named, f"a ratio takes no '{key}'", "write it in the two measures")
+    if len(parts) != 2:
+        problems.add(node.at("ratio"), "a ratio takes two measures, such as [templates, requests]")
+        return None
+    for part in parts:
+        if part not in section.value:
+            problems.add(node.at("ratio"), f"'{part}' is no measure of this rule", did_you_mean(part, list(section.value)))
+        elif isinstance(below := section.value[part].value, dict) and "ratio" in below:
+            problems.add(node.at("ratio"), f"'{part}' is itself a ratio", "a ratio takes two counts")
+    over, under = (declared.get(part) for part in parts)
     if not isinstance(over, Measure) or not isinstance(under, Measure):
         return None
     return Ratio(f"({over.label}) / ({under.label})", over, under)

@@ -59,10 +59,24 @@ class Networks:
             self._ranges[version] = ([low for low, _ in pairs], [high for _, high in pairs])
 
     def __contains__(self, text: str) -> bool:
-        address = ipaddress.ip_address(text)
-        lows, highs = self._ranges[address.version]
-        place = bisect_right(lows, int(address)) - 1
-        return place >= 0 and int(address) <= highs[place]
+        """Whether an address, or the whole of a network, lies in one range."""
+        low, high, version = _span(text)
+        lows, highs = self._ranges[version]
+        place = bisect_right(lows, low) - 1
+        return place >= 0 and high <= highs[place]
+
+
+def _span(text: str) -> tuple[int, int, int]:
+    if "/" in text:
+        network = ipaddress.ip_network(text)
+        return int(network.network_address), int(network.broadcast_address), network.version
+    address = ipaddress.ip_address(text)
+    return int(address), int(address), address.version
+
+
+def _found(pattern: Any, text: str) -> bool:
+    # a lone surrogate (`\ud800` in JSON) has no UTF-8; a caller must not be able to break a rule by sending one
+    return pattern.search(text.encode("utf-8", "replace")) is not None
 
 
 def _any(kind: Type) -> bool:
@@ -121,11 +135,12 @@ OPERATORS: dict[str, Operator] = {
         Operator("contains", Operand.VALUE, _text_or_set, lambda v, x: x in v, "holds the text, or the element"),
         Operator("starts_with", Operand.VALUE, _text, lambda v, x: bool(v.startswith(x)), "begins with the text"),
         Operator("ends_with", Operand.VALUE, _text, lambda v, x: bool(v.endswith(x)), "ends with the text"),
-        Operator("matches", Operand.PATTERN, _text, lambda v, x: x.search(v) is not None,
+        Operator("matches", Operand.PATTERN, _text, lambda v, x: _found(x, v),
                  "a linear-time regular expression is found in it"),
         Operator("any_of", Operand.LIST, _set, lambda v, x: not v.isdisjoint(x), "the set holds at least one of the values"),
         Operator("all_of", Operand.LIST, _set, lambda v, x: bool(v >= x), "the set holds all of the values"),
-        Operator("within", Operand.NETWORKS, _address, lambda v, x: v in x, "the address lies in one of the networks"),
+        Operator("within", Operand.NETWORKS, _address, lambda v, x: v in x,
+                 "the address, or the whole network, lies in one of the networks"),
         Operator("present", Operand.FLAG, _any, lambda v, x: bool(x), "there is a value; never unknown"),
     )
 }  # fmt: skip

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from gateway.decision import Action, Mode, Public
-from gateway.errors import did_you_mean
-from gateway.language.conditions import Condition, Reader
-from gateway.strict.document import Node
+from gateway.errors import Place, did_you_mean
+from gateway.language.conditions import Condition
 from gateway.language.lists import ValueList, read_list
-from gateway.language.measures import Declared, read_measures, window
+from gateway.language.measures import SHORTEST, Declared, ceiling, not_settled, read_measures, window
+from gateway.language.measures import Context as Measuring
 from gateway.language.policy import FAMILIES, Corroborate, ExceptionEntry, FalsePositive, Note, PlanLimit, Rule, RuleException
+from gateway.language.reader import Reader
 from gateway.language.responses import Context, limit_of, read_response
-from gateway.strict.shapes import Field, Problems, listing, mapping, one_of, raw, scalar, text, whole
 from gateway.signals import Catalogue
 from gateway.state.operations import Count, Pace
-from gateway.values import duration_text, parse_duration, parse_timestamp
+from gateway.strict.document import Node
+from gateway.strict.shapes import Field, Problems, listing, mapping, one_of, raw, scalar, text, whole
+from gateway.values import INT, duration_text, parse_duration, parse_timestamp
 
 LANGUAGE = 1
 _SLUG = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
@@ -47,6 +49,19 @@ def _slug(value: Any) -> str:
     return value
 
 
+def _within(value: Any) -> int:
+    length = parse_duration(value)
+    if length < SHORTEST:
+        raise ValueError(f"{value} is too short; write {duration_text(SHORTEST)} or more")
+    return length
+
+
+def _language(value: Any) -> int:
+    if value != LANGUAGE or isinstance(value, bool):
+        raise ValueError(f"{value!r} is not spoken here; write language: {LANGUAGE}")
+    return LANGUAGE
+
+
 _FALSE_POSITIVE = {"cause": Field(text("cause"), required=True), "mitigated_by": Field(text("mitigated_by"), required=True)}
 _PUBLIC = {
     "code": Field(scalar(_slug, "code"), required=True, doc="a stable slug that callers may program against"),
@@ -54,8 +69,8 @@ _PUBLIC = {
 }
 _CORROBORATE = {
     "families": Field(whole("families", 2, len(FAMILIES)), required=True, doc="how many, the rule's own included"),
-    "within": Field(scalar(parse_duration, "within"), required=True),
-    "per": Field(listing(text("per"), "per", empty=False), required=True),
+    "within": Field(scalar(_within, "within"), required=True, doc="how long a match counts, such as 6h"),
+    "per": Field(listing(text("per"), "per", empty=False), required=True, doc="the signals both must share"),
     "else": Field(text("else"), default="observe", doc="observe or tag"),
 }
 _EXCEPTION = {"fields": Field(listing(text("fields"), "fields", empty=False), required=True), "entries": Field(raw)}
@@ -94,7 +109,7 @@ LIMIT_FIELDS = {
 PACK_FIELDS = {
     "pack": Field(scalar(_slug, "pack"), required=True, doc="the pack's name"),
     "version": Field(whole("version", 1), required=True, doc="must increase when behaviour changes"),
-    "language": Field(whole("language", LANGUAGE, LANGUAGE), required=True, doc="the version of this language"),
+    "language": Field(scalar(_language, "language"), required=True, doc="the version of this language"),
     "lists": Field(raw),
     "rules": Field(listing(raw, "rules"), default=[]),
     "limits": Field(listing(raw, "limits"), default=[]),
@@ -127,26 +142,30 @@ class Pack(NamedTuple):
 
 
 def read_pack(node: Node, catalogue: Catalogue, problems: Problems) -> Pack | None:
-    """The pack of one file; None when not even its name and version could be read."""
+    """The pack of one file; None when not even its name and version could be read (what it holds is checked all the same)."""
     entry = mapping(PACK_FIELDS, "a pack")(node, problems)
-    if entry is None or entry["pack"] is None or entry["version"] is None:
+    if entry is None:
         return None
-    lists: dict[str, ValueList] = {}
+    name = entry["pack"] or ""
+    lists: dict[str, ValueList | None] = {}
     if (declared := entry["lists"]) is not None:
         if not isinstance(declared.value, dict):
             problems.add(declared.place, f"lists must be a mapping, not {declared.kind}")
         else:
-            read = {name: read_list(name, child, problems) for name, child in declared.value.items()}
-            lists = {name: found for name, found in read.items() if found is not None}
-    reader = _PackReader(entry["pack"], catalogue, lists, problems)
+            lists = {key: read_list(name, key, child, problems) for key, child in declared.value.items()}
+    reader = _PackReader(name, catalogue, lists, problems)
     rules = [rule for child in entry["rules"] if (rule := reader.rule(child)) is not None]
     limits = [limit for child in entry["limits"] if (limit := reader.limit(child)) is not None]
-    return Pack(entry["pack"], entry["version"], tuple(rules), tuple(limits), lists, node)
+    if not name or entry["version"] is None:
+        return None
+    return Pack(name, entry["version"], tuple(rules), tuple(limits), reader.lists, node)
 
 
 class _PackReader:
-    def __init__(self, pack: str, catalogue: Catalogue, lists: Mapping[str, ValueList], problems: Problems) -> None:
-        self.pack, self.catalogue, self.lists, self.problems = pack, catalogue, lists, problems
+    def __init__(self, pack: str, catalogue: Catalogue, lists: Mapping[str, ValueList | None], problems: Problems) -> None:
+        self.pack, self.catalogue, self.problems = pack, catalogue, problems
+        self.lists = {name: found for name, found in lists.items() if found is not None}
+        self.broken = frozenset(f"@{name}" for name, found in lists.items() if found is None)
         self.signal_types = {name: signal.type for name, signal in catalogue.items()}
 
     def rule(self, node: Node) -> Rule | None:
@@ -154,15 +173,13 @@ class _PackReader:
         entry = mapping(RULE_FIELDS, "a rule")(node, self.problems)
         if entry is None:
             return None
-        measures: Declared = {}
-        if entry["measures"] is not None:
-            measures = read_measures(entry["measures"], self.catalogue, self.lists.get, self.problems)
-        when = self._condition(entry["when"], measures)
-        context = Context(entry["id"] or "", entry["mode"] or Mode.OFF, self.catalogue, measures, self.problems)
+        measures, broken = self._measures(entry["measures"])
+        when = self._condition(entry["when"], measures, broken)
+        context = Context(entry["id"] or "", entry["mode"] or Mode.OFF, self.catalogue, measures, broken, self.problems)
         response = read_response(entry["then"], context) if entry["then"] is not None else None
         exceptions = self._exceptions(entry["exceptions"])
         corroborate = self._corroborate(entry["corroborate"], node)
-        self._names(entry["evidence"], measures, node)
+        self._names(entry["evidence"], {*measures, *broken}, node.at("evidence"))
         if len(self.problems.found) > before or when is None or response is None:
             return None
         public = Public(**entry["public"]) if entry["public"] else _DEFAULT_PUBLIC["rule"]
@@ -178,43 +195,64 @@ class _PackReader:
         entry = mapping(LIMIT_FIELDS, "a limit")(node, self.problems)
         if entry is None:
             return None
-        self._names(entry["per"] or [], {}, node)
-        when = self._condition(entry["when"], {}) if entry["when"] is not None else None
-        mode = entry["mode"] or Mode.OFF
-        limit = limit_of(entry["limit"] or "", entry["id"] or "", entry["window"], mode is Mode.SHADOW, node, self.problems)
+        self._keys(entry["per"] or [], node.at("per"))
+        when = self._condition(entry["when"], {}, self.broken) if entry["when"] is not None else None
+        shadow = entry["mode"] is Mode.SHADOW
+        limit = None
+        if entry["limit"] is not None:
+            pace = entry["window"] or Pace.FIXED
+            limit = limit_of(entry["limit"], entry["id"] or "", pace, shadow, node.at("limit"), self.problems)
         if len(self.problems.found) > before or limit is None:
             return None
-        public = Public(**entry["public"]) if entry["public"] else _DEFAULT_PUBLIC["limit"]
-        return PlanLimit(limit, self.pack, tuple(entry["per"]), when, str(entry["on_missing"]), mode, public, node.place)
+        public, per = Public(**entry["public"]) if entry["public"] else _DEFAULT_PUBLIC["limit"], tuple(sorted({*entry["per"]}))
+        return PlanLimit(limit, self.pack, per, when, str(entry["on_missing"]), entry["mode"], public, node.place)
 
-    def _condition(self, node: Node | None, measures: Declared) -> Condition | None:
+    def _measures(self, node: Node | None) -> tuple[Declared, frozenset[str]]:
+        """The measures of a rule, and the names of those (and of lists) that could not be read."""
+        if node is None:
+            return {}, self.broken
+        found = read_measures(node, Measuring(self.lists.get, self.broken, self.catalogue, self.problems))
+        written = node.value.keys() if isinstance(node.value, dict) else set()
+        return found, self.broken | (written - found.keys())
+
+    def _condition(self, node: Node | None, measures: Declared, broken: frozenset[str]) -> Condition | None:
         if node is None:
             return None
         types = self.signal_types | {name: measure.type for name, measure in measures.items()}
-        condition = Reader(types, self.lists.get, self.problems).condition(node)
+        condition = Reader(types, self.lists.get, self.problems, broken).whole(node)
         for leaf in condition.leaves() if condition else ():
             if leaf.name in self.catalogue and self.catalogue[leaf.name].settled:
                 self.problems.add(leaf.place, f"'{leaf.name}' is only known after the answer", "use it inside a measure")
-            measure = measures.get(leaf.name)
-            cap = getattr(getattr(measure, "window", None), "cap", None)
-            if cap and str(measure.window.kind) == "distinct" and isinstance(leaf.operand, int) and leaf.operand > cap:  # type: ignore[union-attr]
-                self.problems.add(leaf.place, f"{leaf.operand} is above the cap {cap} of '{leaf.name}'", "raise its 'cap'")
+            highest = ceiling(measures[leaf.name]) if leaf.name in measures else None
+            if highest is not None and (beyond := leaf.beyond(highest)) is not None:
+                what = f"{beyond} is above {highest}, the most that '{leaf.name}' can reach"
+                mend = "raise its 'cap'" if measures[leaf.name].type is INT else "a share is at most 1"
+                self.problems.add(leaf.place, what, mend)
         return condition
 
-    def _names(self, names: list[str], measures: Declared, node: Node) -> None:
-        known = [*self.catalogue, *measures]
+    def _names(self, names: Iterable[str], others: Iterable[str], place: Place) -> None:
+        known = [*self.catalogue, *others]
         for name in names:
             if name not in known:
-                self.problems.add(node.place, f"unknown signal or measure '{name}'", did_you_mean(name, known))
+                what = "signal or measure" if others else "signal"
+                self.problems.add(place, f"unknown {what} '{name}'", did_you_mean(name, known))
+
+    def _keys(self, names: Sequence[str], place: Place) -> None:
+        self._names(names, (), place)
+        not_settled(names, self.catalogue, place, self.problems)
 
     def _corroborate(self, entry: Mapping[str, Any] | None, node: Node) -> Corroborate | None:
-        if entry is None or None in entry.values():
+        if entry is None:
             return None
-        self._names(entry["per"], {}, node)
-        if entry["else"] not in ("observe", "tag"):
-            self.problems.add(node.place, f"'else' must be observe or tag, not {entry['else']!r}")
+        assert isinstance(node.value, dict)
+        place = node.value["corroborate"]
+        self._keys(entry["per"] or (), place.at("per"))
+        if entry["else"] not in ("observe", "tag", None):
+            self.problems.add(place.at("else"), f"'else' must be observe or tag, not {entry['else']!r}")
             return None
-        per, within = tuple(entry["per"]), entry["within"]
+        if None in entry.values():
+            return None
+        per, within = tuple(sorted({*entry["per"]})), entry["within"]
         return Corroborate(entry["families"], within, per, Action[entry["else"].upper()], _notes(per, within))
 
     def _exceptions(self, node: Node | None) -> tuple[RuleException, ...]:
@@ -228,11 +266,13 @@ class _PackReader:
             shape = mapping(_EXCEPTION, f"exception '{name}'")(child, self.problems)
             if shape is None or not shape["fields"]:
                 continue
-            self._names(shape["fields"], {}, child)
-            rows = listing(raw, "entries")(shape["entries"], self.problems) if shape["entries"] else []
-            entries = [entry for row in rows if (entry := self._entry(row, shape["fields"])) is not None]
+            before = len(self.problems.found)
+            self._keys(shape["fields"], child.at("fields"))
+            known = len(self.problems.found) == before
+            rows = listing(raw, "entries")(shape["entries"], self.problems) if shape["entries"] is not None else []
+            entries = [entry for row in rows if known and (entry := self._entry(row, shape["fields"])) is not None]
             found.append(RuleException(name, tuple(shape["fields"]), tuple(entries)))
-        return tuple(found)
+        return tuple(sorted(found, key=lambda exception: exception.name))
 
     def _entry(self, node: Node, fields: list[str]) -> ExceptionEntry | None:
         entry = mapping(_ENTRY, "an exception entry")(node, self.problems)
@@ -240,11 +280,13 @@ class _PackReader:
             return None
         plain = entry["values"].plain()
         if not isinstance(plain, list) or len(plain) != len(fields):
-            self.problems.add(node.place, f"an entry needs {len(fields)} values, for {', '.join(fields)}")
+            given = f"a list of {len(plain)}" if isinstance(plain, list) else entry["values"].kind
+            what = f"an entry needs a list of {len(fields)} values, not {given}"
+            self.problems.add(node.at("values"), what, "one each for " + ", ".join(fields))
             return None
         try:
             values = tuple(self.catalogue[name].type.parse(value) for name, value in zip(fields, plain, strict=True))
-        except (ValueError, KeyError) as error:
-            self.problems.add(node.place, str(error))
+        except ValueError as error:
+            self.problems.add(node.at("values"), str(error))
             return None
         return ExceptionEntry(values, entry["reason"], entry["owner"], entry["expires"], node.place)

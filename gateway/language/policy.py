@@ -94,8 +94,12 @@ class RuleException:
     entries: tuple[ExceptionEntry, ...]
 
     def canonical(self) -> object:
-        rows = [[[str(value) for value in entry.values], entry.expires] for entry in self.entries]
-        return [self.name, list(self.fields), sorted(rows)]
+        rows = [[[_plain(value) for value in entry.values], entry.expires] for entry in self.entries]
+        return [self.name, list(self.fields), sorted(rows, key=repr)]
+
+
+def _plain(value: object) -> object:
+    return sorted(value, key=repr) if isinstance(value, frozenset) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,8 @@ class PlanLimit:
 
     def canonical(self) -> object:
         base = [self.limit.id, self.limit.amount, self.limit.period, str(self.limit.pace), list(self.per), str(self.mode)]
-        return [*base, self.on_missing, self.when.canonical() if self.when else None]
+        public = [self.public.code, self.public.message]
+        return [*base, self.on_missing, self.when.canonical() if self.when else None, public]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,27 +10,29 @@ A case gives signal values and expects how rules end:
 
 `sequence` gives several exchanges instead; a step is repeated `times`, `every` so often, and in `each` the text `{n}`
 counts. Expectations speak of the last exchange. What is not given is missing. An empty run fails, and so does a rule
-without a hit, a miss and an unknown.
+without a hit, a miss and an unknown. `evasions` are known bypasses: they are asserted as misses and cover nothing. A rule in
+mode `off` is tested as if it were in shadow, so that it can be made ready before it is switched on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.decision import Mode, RuleEnd, Verdict
-from gateway.errors import LoadError, Place, PolicyError, Problem, did_you_mean
+from gateway.decision import Action, Mode, RuleEnd, Verdict
+from gateway.engine import rule_values
+from gateway.errors import LoadError, Place, PolicyError, did_you_mean
 from gateway.facts import Answer, Facts, Usage
 from gateway.gate import Gate
 from gateway.judgement import Judgement
-from gateway.engine import rule_values
-from gateway.language.policy import Policy
-from gateway.signals import Catalogue
+from gateway.language.policy import Policy, Rule
+from gateway.signals import Catalogue, Signal
 from gateway.strict.document import Node, read
-from gateway.strict.shapes import Field, Problems, entries, listing, mapping, raw, scalar, text, whole
+from gateway.strict.shapes import Field, Problems, Read, entries, listing, mapping, one_of, raw, scalar, text, whole
 from gateway.values import SECOND, Missing, parse_duration, parse_timestamp
 
 NOT_GIVEN: Final = Missing("not given")
@@ -51,7 +53,8 @@ _FILE: Final = {
     "cases": Field(listing(raw, "cases"), default=[]),
     "evasions": Field(listing(raw, "evasions"), default=[], doc="known bypasses, asserted as misses"),
 }
-_EXTRA: Final = ("missing", "leaves", "action", "would")
+_TRUTHS: Final = {"true": True, "false": False, "unknown": None}
+_WORDS: Final = {truth: word for word, truth in _TRUTHS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +123,11 @@ def load_cases(files: Sequence[Path], policy: Policy, catalogue: Catalogue) -> l
 
 def run(cases: Sequence[Case], policy: Policy, catalogue: Catalogue) -> Results:
     """Run every case on a state of its own; every rule of the policy must be covered."""
-    failures = [Failure(case, message) for case in cases for message in _run(case, policy, catalogue)]
+    tested = replace(policy, rules=tuple(_awake(rule) for rule in policy.rules))
+    failures = [Failure(case, message) for case in cases for message in _run(case, tested, catalogue)]
     expected: dict[str, set[str]] = {rule.id: set() for rule in policy.rules}
     for case in cases:
-        for rule_id, verdict in case.expect.items():
+        for rule_id, verdict in case.expect.items() if not case.evasion else ():
             expected[rule_id].add(verdict)
     uncovered = [
         f"{rule_id}: no case expects {verdict}"
@@ -134,10 +138,14 @@ def run(cases: Sequence[Case], policy: Policy, catalogue: Catalogue) -> Results:
     return Results(len(cases), tuple(failures), tuple(uncovered))
 
 
+def _awake(rule: Rule) -> Rule:
+    return replace(rule, mode=Mode.SHADOW) if rule.mode is Mode.OFF else rule
+
+
 def _run(case: Case, policy: Policy, catalogue: Catalogue) -> Iterator[str]:
     gate = Gate(policy, catalogue, ids=lambda facts: blake2b(case.name.encode(), digest_size=16).hexdigest(), timer=lambda: 0)
     judgement: Judgement | None = None
-    for facts, answer in _exchanges(case, catalogue):
+    for facts, answer in exchanges(case, catalogue):
         judgement = gate.judge(facts)
         gate.settle(judgement, answer)
     assert judgement is not None
@@ -162,13 +170,14 @@ def _extras(case: Case, rule_id: str, found: RuleEnd, judgement: Judgement, poli
         if leaf not in leaves:
             yield f"{rule_id}: no leaf '{leaf}'; {did_you_mean(leaf, list(leaves))}"
         elif leaves[leaf] is not wanted:
-            yield f"{rule_id}: expected leaf {leaf} to be {wanted}, got {leaves[leaf]}"
+            yield f"{rule_id}: expected leaf {leaf} to be {_WORDS[wanted]}, got {_WORDS[leaves[leaf]]}"
     for key, action in (("action", found.action), ("would", found.would)):
         if key in case.extra and str(action) != case.extra[key]:
             yield f"{rule_id}: expected {key} {case.extra[key]}, got {action}"
 
 
-def _exchanges(case: Case, catalogue: Catalogue) -> Iterator[tuple[Facts, Answer]]:
+def exchanges(case: Case, catalogue: Catalogue) -> Iterator[tuple[Facts, Answer]]:
+    """The exchanges of a case, in order, with what the upstream answered."""
     at, number = case.at, 0
     for step in case.steps:
         for _ in range(step.times):
@@ -187,25 +196,40 @@ def _case(node: Node, policy: Policy, catalogue: Catalogue, evasion: bool, probl
     if entry is None:
         return None
     if (entry["given"] is None) == (entry["sequence"] is None):
-        problems.add(node.place, "a case needs either 'given' or 'sequence'")
+        problems.add(node.place, "a case needs either 'given' or 'sequence'", "write one of the two")
         return None
+    if entry["sequence"] is not None and entry["answer"] is not None:
+        problems.add(node.at("answer"), "'answer' belongs to an exchange", "write it in the steps of the sequence")
     if entry["given"] is not None:
         steps = [Step(_given(entry["given"], catalogue, problems), 1, SECOND, {}, _answer(entry["answer"], problems))]
     else:
-        steps = [step for child in entry["sequence"] if (step := _step(child, catalogue, problems)) is not None]
+        steps = []
+        for child in entry["sequence"]:
+            before_it = sum(step.times for step in steps)
+            if (step := _step(child, before_it, catalogue, problems)) is not None:
+                steps.append(step)
     expect, extra = _expect(entry["expect"], policy, problems) if entry["expect"] is not None else ({}, {})
+    for rule_id, verdict in expect.items() if evasion else ():
+        if verdict == Verdict.MATCH:
+            problems.add(node.at("expect"), f"an evasion is asserted as a miss, but {rule_id} matches", "move it to 'cases'")
     if len(problems.found) > before or entry["name"] is None:
         return None
     return Case(entry["name"], entry["at"], tuple(steps), expect, extra, node.place, evasion)
 
 
-def _step(node: Node, catalogue: Catalogue, problems: Problems) -> Step | None:
+def _step(node: Node, number: int, catalogue: Catalogue, problems: Problems) -> Step | None:
     entry = mapping(_STEP, "a step")(node, problems)
     if entry is None or entry["given"] is None or not entry["times"]:
         return None
-    for name in entry["each"]:
-        if name not in catalogue:
-            problems.add(node.place, f"unknown signal '{name}'", did_you_mean(name, list(catalogue)))
+    for name, pattern in entry["each"].items():
+        place = node.value["each"].at(name) if isinstance(node.value, dict) else node.place
+        if (signal := _signal(name, place, catalogue, problems)) is None:
+            return None
+        try:
+            for count in range(number + 1, number + entry["times"] + 1):
+                signal.type.parse(pattern.replace("{n}", str(count)))
+        except ValueError as error:
+            problems.add(place, f"{name}: {error}")
             return None
     given = _given(entry["given"], catalogue, problems)
     return Step(given, entry["times"], entry["every"], entry["each"], _answer(entry["answer"], problems))
@@ -217,15 +241,23 @@ def _given(node: Node, catalogue: Catalogue, problems: Problems) -> dict[str, ob
         return {}
     values: dict[str, object] = {}
     for name, child in node.value.items():
-        signal = catalogue.get(name)
-        if signal is None:
-            problems.add(child.place, f"unknown signal '{name}'", did_you_mean(name, list(catalogue)))
+        if (signal := _signal(name, child.named, catalogue, problems)) is None:
             continue
         try:
             values[name] = signal.type.parse(child.plain())
         except ValueError as error:
-            problems.add(child.place, str(error))
+            problems.add(child.place, f"{name}: {error}")
     return values
+
+
+def _signal(name: str, place: Place, catalogue: Catalogue, problems: Problems) -> Signal | None:
+    signal = catalogue.get(name)
+    if signal is None:
+        problems.add(place, f"unknown signal '{name}'", did_you_mean(name, list(catalogue)))
+    elif signal.settled:
+        problems.add(place, f"'{name}' is only known after the answer", "write it under 'answer'")
+        return None
+    return signal
 
 
 _ANSWER: Final = {
@@ -245,17 +277,38 @@ def _expect(node: Node, policy: Policy, problems: Problems) -> tuple[dict[str, s
     if not isinstance(node.value, dict) or not node.value:
         problems.add(node.place, f"expect must be a mapping of rule ids to verdicts, not {node.kind}")
         return {}, {}
-    verdicts, extra = {}, {}
-    known = [rule.id for rule in policy.rules]
+    verdicts: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    known, before = [rule.id for rule in policy.rules], len(problems.found)
     for key, child in node.value.items():
         if key in _EXTRA:
-            extra[key] = child.plain()
+            extra[key] = _EXTRA[key](child, problems)
         elif key not in known:
-            problems.add(child.place, f"unknown rule '{key}'", did_you_mean(key, known))
-        elif child.value not in list(Verdict):
-            problems.add(child.place, f"{child.value!r} is none of " + ", ".join(Verdict))
-        else:
-            verdicts[key] = str(child.value)
-    if len(verdicts) != 1 and extra:
-        problems.add(node.place, "missing, leaves, action and would need exactly one rule in the case")
+            problems.add(child.named, f"unknown rule '{key}'", did_you_mean(key, [*known, *_EXTRA]))
+        elif (verdict := _VERDICT(child, problems)) is not None:
+            verdicts[key] = str(verdict)
+    if not verdicts and len(problems.found) == before:
+        problems.add(node.place, "a case expects something of a rule", "write its id and match, no_match, unknown or error")
+    elif len(verdicts) > 1 and extra:
+        problems.add(node.place, ", ".join(extra) + " must speak of one rule, but the case names several", "split the case")
     return verdicts, extra
+
+
+def _truth(node: Node, problems: Problems) -> bool | str | None:
+    word = str(node.value).lower() if not isinstance(node.value, (dict, list)) else ""
+    if word not in _TRUTHS:
+        problems.add(node.place, f"a leaf is true, false or unknown, not {node.plain()!r}")
+    return word or None
+
+
+def _leaves(node: Node, problems: Problems) -> dict[str, bool | None]:
+    words = entries(_truth, "leaves")(node, problems)
+    return {leaf: _TRUTHS.get(str(word)) for leaf, word in words.items()}
+
+
+_ActionWord: Final = StrEnum("_ActionWord", {action.name: str(action) for action in Action})  # type: ignore[misc]
+_VERDICT: Final = one_of(Verdict, "a verdict")
+_EXTRA: Final[dict[str, Read]] = {
+    "missing": listing(text("missing"), "missing", empty=False), "leaves": _leaves,
+    "action": one_of(_ActionWord, "action"), "would": one_of(_ActionWord, "would"),
+}  # fmt: skip

@@ -20,7 +20,7 @@ from gateway.language.policy import Policy, Rule
 from gateway.replay.sources import Exchange
 from gateway.signals import Catalogue, View
 from gateway.state.operations import Reply
-from gateway.values import AtLeast, Failed, Missing, parse_timestamp
+from gateway.values import DURATION, SECOND, AtLeast, Failed, Missing, Type, parse_timestamp
 
 _TRUTH: Final = {True: "true", False: "false", None: "unknown"}
 
@@ -58,22 +58,22 @@ def tell(explanation: Explanation, only: str | None = None) -> Iterator[str]:
     entry, policy = explanation.entry, explanation.engine.policy
     exchange, outcome = entry["exchange"], entry["outcome"]
     yield f"{entry['reference']}  {entry['at']}  {exchange['method']} {exchange['path']}"
-    yield f"policy    {entry['policy']['digest'][:19]}… version {entry['policy']['version']}, mode {entry['policy']['mode']}"
+    yield f"policy          {entry['policy']['digest'][:19]}… version {entry['policy']['version']}, mode {entry['policy']['mode']}"
     if not explanation.same_policy:
-        yield f"          evaluated below by another policy: {policy.digest[:19]}… version {policy.version}"
+        yield f"                evaluated below by another policy: {policy.digest[:19]}… version {policy.version}"
     for name in ("account.id", "client.ip", "client.country"):
         if name in entry["signals"]:
-            yield f"{name:<10}{entry['signals'][name]}"
-    yield f"outcome   {outcome['action']}" + (f", status {outcome['status']}, code {outcome['code']}" if "status" in outcome else "")
-    yield f"would     {outcome['would']} (as if every shadow rule were enforced)"
+            yield f"{name:<16}{entry['signals'][name]}"
+    yield f"outcome         {outcome['action']}" + (f", status {outcome['status']}, code {outcome['code']}" if "status" in outcome else "")
+    yield f"would           {outcome['would']} (as if every shadow rule were enforced)"
     if exchange.get("cause"):
-        yield f"cause     {exchange['cause']}: the request could not be read as its protocol says"
+        yield f"cause           {exchange['cause']}: the request could not be read as its protocol says"
     if entry.get("state_error"):
-        yield f"state     {entry['state_error']}"
+        yield f"state           {entry['state_error']}"
     for room in entry["limits"]:
         said = "had room" if room["allowed"] else "had no room"
         shadow = ", shadow" if room.get("shadow") else ""
-        yield f"limit     {room['id']}{shadow}: {said}, {room['remaining']} left, resets {room['resets_at']}"
+        yield f"limit           {room['id']}{shadow}: {said}, {room['remaining']} left, resets {room['resets_at']}"
     ended = {end.rule: end for end in explanation.decision.ends}
     for rule in explanation.engine.policy.rules:
         end = ended.get(rule.id)
@@ -103,7 +103,7 @@ def _condition(condition: Condition, rule: Rule, explanation: Explanation, inden
             yield from _condition(part, rule, explanation, indent + "  ")
         return
     value = values(condition.name)
-    shown = f"({value.reason})" if isinstance(value, (Missing, Failed)) else condition.type.show(value)
+    shown = f"({value.reason})" if isinstance(value, (Missing, Failed)) else _spoken(condition.type, value)
     label = rule.measures[condition.name].label if condition.name in rule.measures else ""
     yield f"{indent}{truth:<8}{condition}; it is {shown}{_margin(condition, value)}" + (f"   [{label}]" if label else "")
 
@@ -114,7 +114,18 @@ def _margin(leaf: Leaf, value: object) -> str:
     if not ordered or isinstance(number, bool) or not isinstance(number, (int, float)):
         return ""
     distance = abs(number - leaf.operand)
-    return f", {leaf.type.show(round(distance, 6) if isinstance(distance, float) else distance)} from the threshold"
+    return f", {_spoken(leaf.type, round(distance, 6) if isinstance(distance, float) else distance)} from the threshold"
+
+
+def _spoken(kind: Type, value: object) -> str:
+    """A value for people: durations to their two largest units."""
+    if kind is not DURATION or not isinstance(value, int) or value < SECOND:
+        return kind.show(value)
+    seconds = value // SECOND
+    parts = [(seconds // 86_400, "d"), (seconds // 3_600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
+    while not parts[0][0]:
+        parts = parts[1:]
+    return " ".join(f"{count}{unit}" for count, unit in parts[:2] if count)
 
 
 def _rooms(entry: Mapping[str, Any]) -> list[Room]:

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 
 from gateway.audit.record import recorded_signals
 from gateway.errors import Place, RecordError
-from gateway.facts import Answer, End, Facts, Usage
+from gateway.facts import Answer, Cause, End, Facts, Usage
 from gateway.signals import Catalogue
 from gateway.values import parse_timestamp
 from gateway.web.intake import Body, Head, Intake
@@ -118,21 +118,23 @@ class Reader:
         document = None if raw is not None else entry.get("body")
         size = len(raw) if raw is not None else int(head.header("content-length") or 0)
         facts = self.intake.facts(head, Body(raw=raw, document=document, size=size), parse_timestamp(entry["ts"]), _account(entry))
-        return Exchange(place, _id(place, text=entry), facts, self._answer(entry), entry.get("label"))
+        return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), entry.get("label"))
 
-    def _answer(self, entry: Mapping[str, Any]) -> Answer:
+    def _answer(self, entry: Mapping[str, Any], head: Head) -> Answer:
         response = entry.get("response") or {}
         usage = response.get("usage")
-        found = self.intake.registry.route(str(entry["method"]), str(entry["path"]).partition("?")[0])
+        found = self.intake.route(head)
         used = found[0].usage({"usage": usage}, Usage()) if found and isinstance(usage, dict) else Usage()
-        return Answer(status=response.get("status", entry.get("status")), usage=used, end=End(response.get("end", "complete")))
+        status, end = response.get("status", entry.get("status")), End(response.get("end", "complete"))
+        return Answer(status=status, usage=used, end=end, model=response.get("model"))
 
     def _audit(self, entry: Mapping[str, Any], place: Place) -> Exchange:
         exchange = entry["exchange"]
         facts = Facts(
             at=parse_timestamp(entry["at"]), method=exchange["method"], path=exchange["path"],
             http_version=exchange.get("http_version", "1.1"), protocol=exchange.get("protocol"), route=exchange.get("route"),
-            size=exchange.get("size", 0), recorded=recorded_signals(entry, self.catalogue),
+            size=exchange.get("size", 0), cause=Cause(exchange["cause"]) if "cause" in exchange else None,
+            recorded=recorded_signals(entry, self.catalogue),
         )  # fmt: skip
         answered = entry.get("answer", {})
         answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),

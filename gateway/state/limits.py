@@ -1,94 +1,115 @@
 """Request limits through the `limits` library, on a storage of ours whose clock is the batch.
 
 `limits` reads the wall clock in its stock storages, so it could not replay recorded time; its `Storage` base class is
-the seam it offers. Its strategies do the arithmetic of fixed and moving windows.
+the seam it offers. Its strategies do the arithmetic of fixed and moving windows. The library speaks in seconds, and a
+float of seconds cannot tell «exactly one period ago» from «a moment less», so the storage keeps whole microseconds.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TypeVar
 
 from limits import RateLimitItemPerSecond
 from limits.storage import MovingWindowSupport, Storage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter, RateLimiter
 
 from gateway.decision import Room
-from gateway.state.operations import Limit, Pace, Take, joined
+from gateway.state.operations import Limit, Pace, Take, joined, kept
 from gateway.values import SECOND
 
 MAX_KEYS = 1_000_000
+_SWEPT = 2
+Kept = TypeVar("Kept")
 
 
 class ClockedStorage(Storage, MovingWindowSupport):
-    """A `limits` storage in memory whose time (seconds) is set by its owner before each use.
+    """A `limits` storage in memory for limits of one period (seconds); its owner sets `now` (µs) before each use.
 
-    Fixed windows lie on the epoch grid. Keys leave when their window has passed; past `max_keys` the key that was
-    used longest ago goes first, and `evicted` counts it.
+    Fixed windows lie on the epoch grid; a late hit counts in the window that is kept. Keys lie in the order of their
+    last hit, so the first ones are the first to pass: each hit drops a few that have. Past `max_keys` the key hit
+    longest ago goes first, and `evicted` counts it.
     """
 
     STORAGE_SCHEME = None
 
-    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+    def __init__(self, period: int, max_keys: int = MAX_KEYS) -> None:
         super().__init__()
-        self.now = 0.0
+        self.now = 0
         self.max_keys = max_keys
         self.evicted = 0
-        self._counts: dict[str, tuple[int, float]] = {}
-        self._entries: dict[str, list[float]] = {}
+        self._period = period * SECOND
+        self._lateness = kept(self._period) - self._period
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._entries: dict[str, list[int]] = {}
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return OSError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        count, ends = self._counts.pop(key, (0, 0.0))
+        count, ends = self._counts.pop(key, (0, 0))
         if ends <= self.now:
-            count, ends = 0, (self.now // expiry + 1) * expiry
+            count, ends = 0, self.ends(self.now)
         self._counts[key] = (count + amount, ends)
-        self._shrink(self._counts)
+        self._sweep(self._counts, lambda kept: kept[1])
         return count + amount
 
     def get(self, key: str) -> int:
-        count, ends = self._counts.get(key, (0, 0.0))
-        return count if ends > self.now else 0
+        return self.standing(key, Pace.FIXED)[0]
 
     def get_expiry(self, key: str) -> float:
-        ends = self._counts.get(key, (0, 0.0))[1]
-        return ends if ends > self.now else self.now
+        return self.standing(key, Pace.FIXED)[1] / SECOND
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         entries = self._entries.pop(key, [])
-        del entries[: bisect_left(entries, self.now - expiry + 1e-9)]
+        del entries[: bisect_right(entries, self.now - self._period)]
         fits = len(entries) + amount <= limit
         if fits:
             for _ in range(amount):
                 insort(entries, self.now)
         if entries:
             self._entries[key] = entries
-            self._shrink(self._entries)
+            self._sweep(self._entries, lambda kept: kept[-1] + self._period)
         return fits
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        entries = self._entries.get(key, [])
-        start = bisect_left(entries, self.now - expiry + 1e-9)
-        return (entries[start] if start < len(entries) else self.now), len(entries) - start
+        count, resets = self.standing(key, Pace.MOVING)
+        return (resets - self._period) / SECOND, count
 
-    def give_back(self, key: str, at: float) -> None:
-        """Undo one take made at the time `at` (seconds); nothing happens where its window has passed."""
-        if key in self._counts:
-            count, ends = self._counts[key]
-            if ends > at and count:
+    def standing(self, key: str, pace: Pace) -> tuple[int, int]:
+        """How many units the current window holds, and when (µs) the first of them is free again."""
+        if pace is Pace.FIXED:
+            count, ends = self._counts.get(key, (0, 0))
+            return (count, ends) if ends > self.now else (0, self.ends(self.now))
+        entries = self._entries.get(key, [])
+        start = bisect_right(entries, self.now - self._period)
+        return len(entries) - start, (entries[start] if start < len(entries) else self.now) + self._period
+
+    def give_back(self, key: str, pace: Pace, at: int) -> None:
+        """Undo one take made at the time `at` (µs); nothing happens where its window is no longer the one kept."""
+        if pace is Pace.FIXED:
+            count, ends = self._counts.get(key, (0, 0))
+            if count and ends == self.ends(at):
                 self._counts[key] = (count - 1, ends)
         elif entries := self._entries.get(key):
             place = bisect_left(entries, at)
             if place < len(entries) and entries[place] == at:
                 del entries[place]
+            if not entries:
+                del self._entries[key]
+
+    def ends(self, at: int) -> int:
+        """When (µs) the fixed window that holds the time `at` (µs) ends."""
+        return (at // self._period + 1) * self._period
 
     def check(self) -> bool:
         return True
 
     def reset(self) -> int:
-        count = len(self._counts) + len(self._entries)
+        count = len(self)
         self._counts.clear()
         self._entries.clear()
         return count
@@ -100,43 +121,76 @@ class ClockedStorage(Storage, MovingWindowSupport):
     def __len__(self) -> int:
         return len(self._counts) + len(self._entries)
 
-    def _shrink(self, table: dict[str, object] | dict[str, tuple[int, float]] | dict[str, list[float]]) -> None:
+    def _sweep(self, table: dict[str, Kept], passes: Callable[[Kept], int]) -> None:
+        for _ in range(_SWEPT):
+            first = next(iter(table))
+            if passes(table[first]) + self._lateness > self.now:
+                break
+            del table[first]
         if len(table) > self.max_keys:
-            table.pop(next(iter(table)))
+            del table[next(iter(table))]
             self.evicted += 1
 
 
 class Limits:
-    """Looks at and takes limits; a set of takes succeeds together or takes nothing."""
+    """Looks at and takes limits; a set of takes succeeds together or takes nothing.
+
+    For takes in order of time a moving window never admits more than its amount in any stretch of its period, a fixed
+    one in any stretch of its grid. max_keys: counters kept per period.
+    """
 
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
-        self.storage = ClockedStorage(max_keys)
-        self._limiters: dict[Pace, RateLimiter] = {
-            Pace.FIXED: FixedWindowRateLimiter(self.storage),
-            Pace.MOVING: MovingWindowRateLimiter(self.storage),
-        }
+        self.max_keys = max_keys
+        self._periods: dict[int, _Period] = {}
 
     def take(self, takes: list[Take], at: int) -> list[Room]:
         """Take one unit of every limit if all have room, else none. `at` is µs since 1970."""
-        self.storage.now = at / SECOND
-        fits = [self._limiters[take.limit.pace].test(item(take.limit), *name(take)) for take in takes]
+        counters = [(self._period(take.limit.period, at), take, item(take.limit), name(take)) for take in takes]
+        # a counter that is named twice needs two units, or the set would overdraw it
+        fits = [
+            period.limiters[take.limit.pace].test(units, *names, cost=takes.count(take))
+            for period, take, units, names in counters
+        ]
         if all(fits):
-            for take in takes:
-                self._limiters[take.limit.pace].hit(item(take.limit), *name(take))
-        return [self._room(take, fit, at) for take, fit in zip(takes, fits, strict=True)]
+            for period, take, units, names in counters:
+                period.limiters[take.limit.pace].hit(units, *names)
+        return [
+            _room(take.limit, fit, period.storage.standing(units.key_for(*names), take.limit.pace))
+            for fit, (period, take, units, names) in zip(fits, counters, strict=True)
+        ]
 
     def give_back(self, take: Take, at: int) -> None:
-        self.storage.give_back(item(take.limit).key_for(*name(take)), at / SECOND)
+        """Undo a take made at the time `at` (µs), if the window it was taken from is still the current one."""
+        storage = self._period(take.limit.period, at).storage
+        storage.give_back(item(take.limit).key_for(*name(take)), take.limit.pace, at)
 
-    def _room(self, take: Take, allowed: bool, at: int) -> Room:
-        limit = take.limit
-        stats = self._limiters[limit.pace].get_window_stats(item(limit), *name(take))
-        resets = round(stats.reset_time * SECOND)
-        if limit.pace is Pace.FIXED and resets <= at:
-            resets = (at // (limit.period * SECOND) + 1) * limit.period * SECOND
-        return Room(limit.id, allowed, max(0, stats.remaining), max(resets, at), limit.shadow)
+    @property
+    def evicted(self) -> int:
+        return sum(period.storage.evicted for period in self._periods.values())
+
+    def __len__(self) -> int:
+        return sum(len(period.storage) for period in self._periods.values())
+
+    def _period(self, seconds: int, at: int) -> _Period:
+        period = self._periods.get(seconds)
+        if period is None:
+            period = self._periods[seconds] = _Period(ClockedStorage(seconds, self.max_keys))
+        period.storage.now = at
+        return period
 
 
+class _Period:
+    """The counters of all limits of one period, and the strategies that run on them."""
+
+    def __init__(self, storage: ClockedStorage) -> None:
+        self.storage = storage
+        self.limiters: dict[Pace, RateLimiter] = {
+            Pace.FIXED: FixedWindowRateLimiter(storage),
+            Pace.MOVING: MovingWindowRateLimiter(storage),
+        }
+
+
+@lru_cache(maxsize=4_096)
 def item(limit: Limit) -> RateLimitItemPerSecond:
     """The `limits` item of a limit."""
     return RateLimitItemPerSecond(limit.amount, limit.period)
@@ -145,3 +199,8 @@ def item(limit: Limit) -> RateLimitItemPerSecond:
 def name(take: Take) -> tuple[str, str]:
     """The identifiers of a counter, escaped; shadow limits count on counters of their own."""
     return ("shadow" if take.limit.shadow else "live"), joined((take.limit.id, *take.key))
+
+
+def _room(limit: Limit, allowed: bool, standing: tuple[int, int]) -> Room:
+    count, resets = standing
+    return Room(limit.id, allowed, max(0, limit.amount - count), resets, limit.shadow)

@@ -10,7 +10,7 @@ from gateway.state.windows import Table
 class MemoryState:
     """Windows and limits of one process. Several workers must not each have one: see `config`.
 
-    max_keys: keys kept per window and for limits; past it the key used longest ago goes.
+    max_keys: keys kept per window and per period of limits; past it the ones used longest ago go.
     """
 
     local = True
@@ -24,7 +24,7 @@ class MemoryState:
         """Every operation of the batch, at the batch's time."""
         for take, at in batch.returns:
             self.limits.give_back(take, at)
-        readings = [self._table(sight.window).see(sight.key, sight.value, batch.at) for sight in batch.sights] \
+        readings = [self._table(sight.window, batch.at).see(sight.key, sight.value, batch.at) for sight in batch.sights] \
             if batch.sights else []  # fmt: skip
         rooms = self.limits.take(batch.takes, batch.at) if batch.takes else []
         shadow = [self.limits.take([take], batch.at)[0] for take in batch.shadow_takes] if batch.shadow_takes else []
@@ -34,13 +34,14 @@ class MemoryState:
         tables = self._tables.values()
         return {
             "kind": "memory",
-            "keys": sum(len(table) for table in tables) + len(self.limits.storage),
-            "evicted": sum(table.evicted for table in tables) + self.limits.storage.evicted,
+            "keys": sum(len(table) for table in tables) + len(self.limits),
+            "evicted": sum(table.evicted for table in tables) + self.limits.evicted,
         }
 
-    def _table(self, window: Window) -> Table:
-        digest = window.digest
-        table = self._tables.get(digest)
+    def _table(self, window: Window, at: int) -> Table:
+        table = self._tables.get(window.digest)
         if table is None:
-            table = self._tables[digest] = Table(window, self.max_keys)
+            # a window that is new after a reload: the moment to let go of those that left with the old policy
+            self._tables = {digest: kept for digest, kept in self._tables.items() if not kept.forgotten(at)}
+            table = self._tables[window.digest] = Table(window, self.max_keys)
         return table

@@ -6,6 +6,11 @@ trip, a replay from recorded time. Time is in the batch: no store reads a clock.
 **Windows.** A window of length W is cut into `SLICES` equal slices aligned to the epoch. It covers the current slice
 and the `SLICES - 1` before it: nothing older than W is ever counted, everything younger than W·(1 − 1/SLICES) always
 is. Columns can compute the same, because an event's slice depends on its own time only.
+
+**Late events.** An exchange settles at the time it was asked, so events come out of order. A window never turns back: a
+late event is counted in its own slice while that is still covered, and is answered with the window as its key last
+stood. Stores keep what they know of a key for `kept(length)` after its last use, so that forgetting it is never seen by
+events that are late by up to W·(1 − 1/SLICES), or `LATENESS` if that is less.
 """
 
 from __future__ import annotations
@@ -15,9 +20,10 @@ from enum import StrEnum
 from typing import Final
 
 from gateway.decision import Room
-from gateway.values import AtLeast
+from gateway.values import SECOND, AtLeast
 
 SLICES: Final = 8
+LATENESS: Final = 3_600 * SECOND
 
 
 class Count(StrEnum):
@@ -86,7 +92,7 @@ class Batch:
     """Everything one exchange asks of the state at one time.
 
     takes: taken together or not at all. shadow_takes: each on its own, on counters of its own. returns: units taken
-    earlier by a request that was then refused, with the time of the take.
+    earlier by a request that was then refused, with the time of the take; they are given back first.
     """
 
     at: int
@@ -106,6 +112,11 @@ class Reply:
     readings: list[int | float | AtLeast | None] = field(default_factory=list)
     rooms: list[Room] = field(default_factory=list)
     shadow_rooms: list[Room] = field(default_factory=list)
+
+
+def kept(length: int) -> int:
+    """How long (µs) a key is remembered after its last use, for a window of this length (µs)."""
+    return length + min(length, LATENESS)
 
 
 def joined(parts: tuple[str, ...]) -> str:

@@ -1,13 +1,13 @@
 """Sliding windows of counts, sums, distinct values and top shares, in memory.
 
 One `Table` holds one declared window for every key. Keys are kept in two generations: a key that is used moves to the
-young one; when a window's length has passed, the old one is dropped whole. Memory is thus bounded by the keys active
-in the last two lengths, and by `max_keys`, without a sweep.
+young one; when the time that keys are kept (`operations.kept`) has passed, the old one is dropped whole. Memory is thus
+bounded by the keys active in the last two such times, and by `max_keys`, without a sweep.
 """
 
 from __future__ import annotations
 
-from gateway.state.operations import SLICES, Count, Window
+from gateway.state.operations import SLICES, Count, Window, kept
 from gateway.values import AtLeast
 
 Reading = int | float | AtLeast | None
@@ -54,6 +54,8 @@ class Distinct:
 
     def add(self, at: int, value: int | str, cap: int) -> None:
         self._advance(at)
+        if at <= self._newest - SLICES:
+            return
         text = str(value)
         known = self._seen.get(text)
         if known is None and len(self._seen) >= cap:
@@ -75,24 +77,24 @@ class Distinct:
 class TopShare:
     """The share that the most frequent value has of all: 1.0 when one value is everything.
 
-    Past `cap` values new ones are counted together as «others»: they still weigh in the whole, so the share never
-    reads too high.
+    Past `cap` values new ones are counted together as «others» (None): they still weigh in the whole, so the share
+    never reads too high.
     """
 
     __slots__ = ("_newest", "_slices", "_totals")
 
     def __init__(self) -> None:
         self._newest = -1
-        self._slices: list[dict[str, int]] = [{} for _ in range(SLICES)]
-        self._totals: dict[str, int] = {}
+        self._slices: list[dict[str | None, int]] = [{} for _ in range(SLICES)]
+        self._totals: dict[str | None, int] = {}
 
     def add(self, at: int, value: int | str, cap: int) -> None:
         self._advance(at)
         if at <= self._newest - SLICES:
             return
-        text = str(value)
+        text: str | None = str(value)
         if text not in self._totals and len(self._totals) >= cap:
-            text = ""
+            text = None
         part = self._slices[at % SLICES]
         part[text] = part.get(text, 0) + 1
         self._totals[text] = self._totals.get(text, 0) + 1
@@ -100,7 +102,7 @@ class TopShare:
     def read(self, at: int, cap: int) -> Reading:
         self._advance(at)
         whole = sum(self._totals.values())
-        named = max((count for text, count in self._totals.items() if text), default=0)
+        named = max((count for text, count in self._totals.items() if text is not None), default=0)
         return named / whole if whole else None
 
     def _advance(self, at: int) -> None:
@@ -123,13 +125,14 @@ CELLS: dict[Count, type[Cell]] = {
 
 
 class Table:
-    """One window under every key; `evicted` counts the keys that `max_keys` pushed out."""
+    """One window under every key; `evicted` counts the keys that `max_keys` pushed out, old generation first."""
 
     def __init__(self, window: Window, max_keys: int) -> None:
         self.window = window
         self.max_keys = max_keys
         self.evicted = 0
         self._cell = CELLS[window.kind]
+        self._kept = kept(window.length)
         self._young: dict[tuple[str, ...], Cell] = {}
         self._old: dict[tuple[str, ...], Cell] = {}
         self._turn = 0
@@ -156,8 +159,11 @@ class Table:
             cell.add(part, value, self.window.cap)
         return cell.read(part, self.window.cap)
 
+    def forgotten(self, at: int) -> bool:
+        """Whether nothing in here can matter at the time `at` (µs) any more."""
+        return at >= self._turn + self._kept
+
     def _next_generation(self, at: int) -> None:
-        stale = at >= self._turn + self.window.length
-        self._old = {} if stale else self._young
+        self._old = {} if self.forgotten(at) else self._young
         self._young = {}
-        self._turn = at + self.window.length
+        self._turn = at + self._kept

@@ -1,14 +1,16 @@
 """YAML 1.2 core as a tree in which every value knows its place.
 
 Stricter than YAML on purpose: no anchors, aliases or tags (an alias bomb cannot be written), no repeated keys, keys are
-text, depth and size are bounded. `NO`, `on`, `0123` and `12:30` are text, as YAML 1.2 says and YAML 1.1 loaders do not.
+text, depth and size are bounded. `NO`, `on` and `12:30` are text, as YAML 1.2 says and YAML 1.1 loaders do not; so are
+`0123`, `0x1F` and `.inf`, because nobody who writes them in a rule means the number.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,23 +25,39 @@ _INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _LEADING_ZERO: Final = re.compile(r"[-+]?0[0-9]")
 _WORDS: Final = {"true": True, "false": False, "null": None, "": None, "~": None}
+_CONTROL: Final = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A YAML value: a scalar (`str`, `int`, `float`, `bool`, None), a list of nodes or a dict of text to nodes."""
+    """A YAML value: a scalar (`str`, `int`, `float`, `bool`, None), a list of nodes or a dict of text to nodes.
+
+    key: where the key stands under which this is the value; None outside mappings.
+    """
 
     value: object
     place: Place
+    key: Place | None = None
+
+    @property
+    def named(self) -> Place:
+        """Where its key stands, or else the value itself."""
+        return self.key or self.place
 
     @property
     def kind(self) -> str:
         """What a person would call it."""
         if self.value is None:
             return "nothing"
+        if self.value in ({}, []):
+            return "an empty mapping" if isinstance(self.value, dict) else "an empty list"
         names = {dict: "a mapping", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "text"}
         return names[type(self.value)]
+
+    def at(self, key: str) -> Place:
+        """Where the value under a key stands, or else the whole."""
+        return self.value[key].place if isinstance(self.value, dict) and key in self.value else self.place
 
     def plain(self) -> object:
         """The value without places."""
@@ -79,14 +97,25 @@ def parse(text: str, name: str) -> Node:
         events = yaml.parse(text, Loader=_LOADER)
         tree = _document(events, name)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-        raise LoadError([Problem(place, f"is not YAML: {error.problem or error.context}")]) from None
-    except yaml.YAMLError as error:
-        raise LoadError([Problem(Place(name), f"is not YAML: {error}")]) from None
+        raise LoadError([_malformed(error, name)]) from None
+    except yaml.YAMLError:
+        raise LoadError([Problem(_odd(text, name), "is not YAML: a control character stands here", "remove it")]) from None
     except _Refused as refused:
         raise LoadError([refused.problem]) from None
     return tree
+
+
+def _malformed(error: yaml.MarkedYAMLError, name: str) -> Problem:
+    mark, begun = error.problem_mark or error.context_mark, error.context_mark
+    place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
+    mend = f"{error.context} that begins at {begun.line + 1}:{begun.column + 1}" if error.context and begun else ""
+    return Problem(place, f"is not YAML: {error.problem or error.context}", mend)
+
+
+def _odd(text: str, name: str) -> Place:
+    found = _CONTROL.search(text)
+    before = text[: found.start()] if found else text
+    return Place(name, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 def _document(events: Iterator[yaml.Event], name: str) -> Node:
@@ -104,7 +133,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
         raise _Refused(Problem(place, "anchors and aliases are not part of the language", "write the value out"))
     tag = getattr(event, "tag", None)
-    if tag not in (None, "!"):
+    if tag is not None:
         raise _Refused(Problem(place, f"tag {tag} is not part of the language", "remove the tag"))
     if depth > MAX_DEPTH:
         raise _Refused(Problem(place, f"nested deeper than {MAX_DEPTH} levels", "write it flatter"))
@@ -131,9 +160,9 @@ def _entries(events: Iterator[yaml.Event], name: str, depth: int) -> dict[str, N
         if key.value == "<<":
             raise _Refused(Problem(key.place, "merge keys are not part of the language", "write the values out"))
         if key.value in entries:
-            first = entries[key.value].place.line
-            raise _Refused(Problem(key.place, f"key '{key.value}' stands twice", f"the first is near line {first}"))
-        entries[key.value] = _node(next(events), events, name, depth + 1)
+            first = entries[key.value].named
+            raise _Refused(Problem(key.place, f"key '{key.value}' stands twice", f"the first is in line {first.line}"))
+        entries[key.value] = replace(_node(next(events), events, name, depth + 1), key=key.place)
     return entries
 
 
@@ -146,7 +175,7 @@ def _scalar(text: str) -> object:
     if _INT.fullmatch(text):
         return int(text) if len(text) < 40 else text
     if _FLOAT.fullmatch(text):
-        return float(text)
+        return number if math.isfinite(number := float(text)) else text
     return text
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import Place, Problem, did_you_mean
 from gateway.strict.document import Node
 
+LARGEST: Final = 2**53
 Read = Callable[[Node, "Problems"], Any]
 
 
@@ -49,7 +50,7 @@ def mapping(fields: Mapping[str, Field], what: str) -> Read:
         known = list(fields)
         for key in node.value:
             if key not in fields:
-                problems.add(node.value[key].place, f"unknown key '{key}' in {what}", did_you_mean(key, known))
+                problems.add(node.value[key].named, f"unknown key '{key}' in {what}", did_you_mean(key, known))
         values = {}
         for key, spec in fields.items():
             if key in node.value:
@@ -120,12 +121,13 @@ def text(what: str, longest: int = 2_000) -> Read:
     return scalar(convert, what)
 
 
-def whole(what: str, low: int = 0, high: int = 2**53) -> Read:
+def whole(what: str, low: int = 0, high: int = LARGEST) -> Read:
     """A whole number between `low` and `high`."""
 
     def convert(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
+            span = f"from {low} to {high}" if high < LARGEST else f"of {low} or more"
+            raise ValueError(f"{value!r} is not a whole number {span}")
         return value
 
     return scalar(convert, what)
@@ -159,7 +161,8 @@ def one_of(kind: type[StrEnum], what: str) -> Read:
     def convert(value: Any) -> StrEnum:
         words = [str(member) for member in kind]
         if value not in words:
-            raise ValueError(f"{value!r} is none of {', '.join(words)}; {did_you_mean(str(value), words)}".rstrip("; "))
+            hint = did_you_mean(str(value), words)
+            raise ValueError(f"{value!r} is none of {', '.join(words)}" + (f"; {hint}" if hint.startswith("did") else ""))
         return kind(value)
 
     return scalar(convert, what)

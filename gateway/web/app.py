@@ -14,12 +14,15 @@ from starlette.routing import Mount, Route
 
 from gateway.audit.spans import OtelSpans
 from gateway.audit.trail import Trail
-from gateway.config import Config
+from gateway.config import Config, StateSettings
+from gateway.errors import ConfigError, Place, Problem, StateError
 from gateway.gate import Gate, RemoteState
 from gateway.language.compile import load
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.state.memory import MemoryState
+from gateway.state.operations import Batch
+from gateway.values import SECOND
 from gateway.web.exchange import Door
 from gateway.web.intake import Head, Intake
 from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send, timer, wall_clock
@@ -39,6 +42,13 @@ class Process:
     proxy: Proxy
     app: Starlette = field(default_factory=Starlette)
 
+    async def probe(self) -> None:
+        """Ask shared state that last failed once more, so that it is seen to be back even while no requests come."""
+        state = self.gate.state
+        if not isinstance(state, MemoryState) and state.health().get("problem"):
+            with contextlib.suppress(StateError):  # health() says what it was
+                await state.apply(Batch(0))
+
     def health(self) -> dict[str, object]:
         """What works, what does not, and what is in force."""
         parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in self.registry.watched.items()}
@@ -54,15 +64,15 @@ class Process:
 def build(
     config: Config, clock: Callable[[], int] = wall_clock, address: Callable[[Head], Head] | None = None
 ) -> Process:
-    """Assemble the gateway of a config. Raises ConfigError or PolicyError.
+    """Assemble the gateway of a config. Raises ConfigError, PolicyError or StateError.
 
     clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.
     """
     registry = load_registry(config.settings)
+    policy, state = load(config.policy, registry.signals), open_state(config.state)
     spans = OtelSpans(config.otlp) if config.otlp else None
     trail = Trail(config.records, spans)
-    policy = load(config.policy, registry.signals)
-    gate = Gate(policy, registry.signals, state=open_state(config.state), mode=config.mode, fail=config.fail, sink=trail)
+    gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=trail)
     intake = Intake(registry, config.hash_key, config.largest_body)
     door = Door(intake, gate, clock, timer, config.largest_body, config.keep)
     upstreams = {name: Upstream(up.url, up.connect, up.read) for name, up in config.upstreams.items()}
@@ -75,13 +85,16 @@ def build(
     return process
 
 
-def open_state(url: str) -> MemoryState | RemoteState:
-    """State by its URI: memory://, or redis://…"""
-    if url.startswith("memory:"):
+def open_state(settings: StateSettings) -> MemoryState | RemoteState:
+    """State by its URI: memory://, or redis://… Raises StateError for a URI of neither."""
+    if settings.url.startswith("memory:"):
         return MemoryState()
-    from gateway.state.redis import RedisState  # only needed, and only installed, where Redis is used
-
-    return RedisState(url)
+    try:
+        from gateway.state.redis import RedisState  # only needed, and only installed, where Redis is used
+    except ModuleNotFoundError:
+        problem = Problem(Place("state.url"), "needs the redis package", "install sluicegate[redis], or use memory://")
+        raise ConfigError([problem]) from None
+    return RedisState(settings.url, timeout=settings.timeout / SECOND, prefix=settings.prefix)
 
 
 class Health:
@@ -91,6 +104,7 @@ class Health:
         self.process = process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.process.probe()
         health = self.process.health()
         ready = scope["path"] != "/readyz" or health["status"] == "ok"
         body = json.dumps(health).encode()

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.audit.trace import begin
 from gateway.decision import Action, Outcome, Public
+from gateway.enforcement import CAUSE_ANSWERS
 from gateway.facts import Answer, Cause, End, Facts, Usage
 from gateway.gate import Gate
 from gateway.judgement import Judgement, Trace
@@ -23,6 +24,7 @@ from gateway.web.tap import Tap
 
 Headers = list[tuple[bytes, bytes]]
 OWN_PREFIX: Final = "sluice-"
+_MOST_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,10 @@ class Exchange:
         self._tap: Tap | None = None
         self._status: int | None = None
         self._first: int | None = None
-        self._cause = self._declared_cause()
+        self._handed_over = False
+        self._unsized = False
+        self._declared = declared_length(head)
+        self._cause = Cause.BODY_TOO_LARGE if self._declared > door.largest else None
 
     @property
     def too_large(self) -> bool:
@@ -94,6 +99,17 @@ class Exchange:
         if not self.too_large:
             self._chunks.append(chunk)
 
+    @property
+    def unasked(self) -> bool:
+        """Whether the client waits for leave to send a body that is not wanted."""
+        waits = (self.head.header("expect") or "").lower() == "100-continue"
+        return waits and (self.too_large or not self.reads_body)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the head of an answer has gone out."""
+        return self._status is not None
+
     def body(self) -> bytes:
         """The request body as received."""
         if len(self._chunks) > 1:
@@ -102,8 +118,9 @@ class Exchange:
 
     def facts(self) -> Facts:
         """What the exchange states, for the gate to judge."""
+        size = self._size if self.reads_body else self._declared
         raw = self.body() if self.reads_body else b""
-        return self.door.intake.facts(self.head, Body(raw=raw, size=self._size, cause=self._cause), self.at)
+        return self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=self._cause), self.at)
 
     def judged(self, judgement: Judgement) -> Refuse | Forward:
         """What to do with the request. From here on the exchange must be finished, whatever happens."""
@@ -113,7 +130,10 @@ class Exchange:
         judgement.trace, judgement.kept = self.trace, kept
         if outcome.refusal is not None:
             return self.refuse(outcome)
-        headers = [(k, v) for k, v in self.head.headers if not k.startswith(OWN_PREFIX) and k not in ("traceparent", "baggage")]
+        if self.too_large:  # a fail mode may let it pass, but its bytes are gone: an empty body must not go on in their place
+            self.ended = End.REFUSED
+            return self.error(*CAUSE_ANSWERS[Cause.BODY_TOO_LARGE], self._closing())
+        headers = [(k, v) for k, v in self.head.headers if not _replaced(k)]
         headers.append(("traceparent", self.trace.traceparent(self.trace.client, kept)))
         if outcome.tags:
             headers.append((f"{OWN_PREFIX}tags", ", ".join(outcome.tags)))
@@ -128,9 +148,7 @@ class Exchange:
             headers.append(("retry-after", str(refusal.retry_after)))
         if refusal.link:
             headers.append(("link", f'<{refusal.link}>; rel="help"'))
-        if self.too_large:
-            headers.append(("connection", "close"))
-        return self.error(refusal.status, refusal.public, headers)
+        return self.error(refusal.status, refusal.public, [*headers, *self._closing()])
 
     def error(self, status: int, public: Public, extra: list[tuple[str, str]] | None = None) -> Refuse:
         """An error answer in the shape of the protocol called."""
@@ -141,23 +159,36 @@ class Exchange:
     def answer_head(self, status: int, headers: Headers) -> Headers:
         """The answer begins; returns its headers with ours added."""
         self._status = status
-        if self.dialect and self.ended is not End.REFUSED:
-            named = {name.lower(): value for name, value in headers}
-            kind = named.get(b"content-type", b"").decode("latin-1").lower()
-            encoding = named.get(b"content-encoding", b"").decode("latin-1").lower()
-            self.streaming = kind.startswith("text/event-stream")
-            self._tap = Tap(self.dialect, kind, encoding)
-            quotas = self.judgement.outcome.headers if self.judgement else ()
-            stream = [(b"x-accel-buffering", b"no")] if self.streaming else []
-            return [*headers, *((k.encode(), v.encode()) for k, v in quotas), *stream]
-        return headers
+        if self.ended is End.REFUSED:
+            return headers
+        named = {name.lower(): value for name, value in headers}
+        kind = named.get(b"content-type", b"").decode("latin-1").lower()
+        self.streaming = kind.startswith("text/event-stream")
+        self._unsized = b"content-length" not in named
+        if self.dialect is not None:
+            self._tap = Tap(self.dialect, kind, named.get(b"content-encoding", b"").decode("latin-1").strip().lower())
+        quotas = self.judgement.outcome.headers if self.judgement else ()
+        stream = [(b"x-accel-buffering", b"no")] if self.streaming else []
+        return [*headers, *((k.encode(), v.encode()) for k, v in quotas), *stream]
 
-    def answer_chunk(self, chunk: bytes) -> None:
-        """Some bytes of the answer pass by."""
+    def answer_chunk(self, chunk: bytes, last: bool) -> None:
+        """Some bytes of the answer pass by; after the last ones it counts as handed over."""
         if self._first is None:
             self._first = self.door.timer() - self.started
+        self._handed_over = last
         if self._tap is not None:
             self._tap.feed(chunk)
+
+    def client_gone(self) -> None:
+        """The client went away, which matters only as long as it has not been given everything."""
+        if self.ended is None and not self._handed_over:
+            self.ended = End.CLIENT_GONE
+
+    def interruption(self, public: Public) -> bytes | None:
+        """What tells a client inside a running event stream that it broke; None where it would be taken for something else."""
+        if self.dialect is None or self._tap is None or not self._unsized or not self._tap.between_events:
+            return None
+        return self.dialect.error_event(public, self.judgement.outcome.reference if self.judgement else "")
 
     def finish(self, end: End = End.COMPLETE) -> Answer | None:
         """The exchange is over. Returns what is known of the answer, the first time; None after that."""
@@ -172,9 +203,22 @@ class Exchange:
             duration=self.door.timer() - self.started,
         )  # fmt: skip
 
-    def _declared_cause(self) -> Cause | None:
-        length = self.head.header("content-length") or ""
-        return Cause.BODY_TOO_LARGE if length.isdigit() and int(length) > self.door.largest else None
+    def _closing(self) -> list[tuple[str, str]]:
+        """A connection on which unwanted bytes may follow serves nothing else."""
+        return [("connection", "close")] if self.too_large or self.unasked or self.head.header("upgrade") else []
 
     def _sampled(self, outcome: Outcome) -> bool:
         return int(outcome.id[-8:], 16) < self.door.keep * 2**32
+
+
+def declared_length(head: Head) -> int:
+    """The Content-Length of a request, 0 where it has none; an absurd one counts as larger than anything."""
+    length = head.header("content-length") or ""
+    if not (length.isascii() and length.isdigit()):
+        return 0
+    return int(length) if len(length) <= _MOST_DIGITS else 10**_MOST_DIGITS
+
+
+def _replaced(name: str) -> bool:
+    """Whether a request header is ours to write; servers that turn hyphens into underscores read both alike."""
+    return name.replace("_", "-").startswith(OWN_PREFIX) or name in ("traceparent", "baggage")

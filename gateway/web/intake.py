@@ -24,7 +24,10 @@ _JSON_TYPES: Final = ("application/json", "text/json")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request line and headers as the host saw them. path is without query; header names are lower-case."""
+    """A request line and headers as the host saw them.
+
+    path is unescaped and without query, raw_path as it was sent; header names are lower-case.
+    """
 
     method: str
     path: str
@@ -33,9 +36,14 @@ class Head:
     headers: tuple[tuple[str, str], ...] = ()
     peer: str | None = None
     connection: str | None = None
+    raw_path: str = ""
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
+
+    def joined(self, name: str) -> str:
+        """Every value of a header as one list, lower-case: a second line must not hide behind the first."""
+        return ", ".join(value.strip() for key, value in self.headers if key == name).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,12 @@ class Intake:
         self.largest = largest
 
     def route(self, head: Head) -> tuple[Dialect, Route] | None:
-        return self.registry.route(head.method, head.path)
+        """The protocol and route called. An escaped slash may stand inside a last segment, dot segments nowhere."""
+        found = self.registry.route(head.method, head.path, head.header)
+        if found is None and head.raw_path not in ("", head.path):
+            found = self.registry.route(head.method, head.raw_path, head.header)
+        dots = "/." in head.path and not {".", ".."}.isdisjoint(head.path.split("/"))
+        return None if dots else found
 
     def facts(self, head: Head, body: Body, at: int, account: Mapping[str, object] | None = None) -> Facts:
         """The facts of one exchange at the time `at` (µs since 1970)."""
@@ -86,10 +99,10 @@ class Intake:
         )  # fmt: skip
 
     def _read(self, head: Head, raw: bytes) -> tuple[bytes | None, object, Cause | None, str]:
-        kind = (head.header("content-type") or "application/json").partition(";")[0].strip().lower()
+        kind = (head.joined("content-type") or "application/json").partition(";")[0].strip()
         if kind not in _JSON_TYPES and not kind.endswith("+json"):
             return raw, None, Cause.MEDIA_TYPE, ""
-        encoding = (head.header("content-encoding") or "identity").strip().lower()
+        encoding = head.joined("content-encoding") or "identity"
         if encoding != "identity":
             if encoding not in _WBITS:
                 return None, None, Cause.BODY_ENCODING, ""
@@ -115,13 +128,16 @@ def _call(route: Route, document: object) -> tuple[Call | None, str]:
 
 
 def inflated(data: bytes, wbits: int, largest: int) -> bytes:
-    """Decompressed data of at most `largest` bytes. Raises OverflowError beyond, zlib.error for broken data."""
+    """Decompressed data of at most `largest` bytes. Raises OverflowError beyond, zlib.error for broken data.
+
+    Anything behind the end is an error: the upstream might read on where we stopped.
+    """
     machine = zlib.decompressobj(wbits)
     out = machine.decompress(data, largest + 1)
     if len(out) > largest:
         raise OverflowError
-    if not machine.eof:
-        raise zlib.error("cut off")
+    if not machine.eof or machine.unused_data:
+        raise zlib.error("cut off, or more behind its end")
     return out
 
 
@@ -137,8 +153,8 @@ def strict_json(raw: bytes) -> Any:
         raise Unreadable(f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise Unreadable(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    except ValueError as error:
-        raise Unreadable(str(error)) from None
+    except ValueError:
+        raise Unreadable("a number in it has too many digits") from None
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise Unreadable(f"it is nested deeper than {MAX_DEPTH} levels")
     return value

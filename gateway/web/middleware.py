@@ -93,11 +93,8 @@ class PolicyMiddleware:
         except asyncio.CancelledError:
             await self._settle(exchange, End.CLIENT_GONE)
             raise
-        except OSError:
-            await self._settle(exchange, End.CLIENT_GONE)
-            raise
-        except BaseException:
-            await self._settle(exchange, End.UPSTREAM_FAILED)
+        except BaseException:  # whatever the app raises is the server's to answer; the record is ours to settle
+            await self._settle(exchange, End.UPSTREAM_CUT if exchange.begun else End.UPSTREAM_FAILED)
             raise
         await self._settle(exchange, End.UPSTREAM_CUT)
 
@@ -108,10 +105,15 @@ class PolicyMiddleware:
             if message["type"] == "http.response.start":
                 headers = exchange.answer_head(message["status"], list(message.get("headers", ())))
                 message = {**message, "headers": headers}
-            elif message["type"] == "http.response.body":
-                exchange.answer_chunk(message.get("body", b""))
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if message["type"] == "http.response.body":
+                exchange.answer_chunk(message.get("body", b""), last)
+            try:
+                await send(message)
+            except OSError:  # so do servers say that the client is gone (ASGI 2.4)
+                exchange.ended = exchange.ended or End.CLIENT_GONE
+                raise
+            if last:
                 await self._settle(exchange, End.COMPLETE)
 
         if isinstance(plan, Refuse):
@@ -122,8 +124,7 @@ class PolicyMiddleware:
         assert exchange.judgement is not None
         state = {**scope.get("state", {}), "sluice": Handle(exchange.judgement.outcome, exchange)}
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plan.headers]
-        again = replayed(exchange.body(), receive) if exchange.reads_body else receive
-        await self.app({**scope, "headers": headers, "state": state}, again, tapped)
+        await self.app({**scope, "headers": headers, "state": state}, replayed(exchange, receive), tapped)
 
     async def _settle(self, exchange: Exchange, end: End) -> None:
         found = exchange.finish(end)
@@ -142,6 +143,7 @@ def head_of(scope: Scope) -> Head:
         headers=tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]),
         peer=client[0] if client else None,
         connection=f"{client[0]}:{client[1]}" if client else None,
+        raw_path=(scope.get("raw_path") or b"").decode("latin-1"),
     )
 
 
@@ -151,16 +153,19 @@ async def answer(plan: Refuse, send: Send) -> None:
     await send({"type": "http.response.body", "body": plan.body})
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
-    """A receive that hands the body out once more, then goes on with the real one."""
-    given = False
+def replayed(exchange: Exchange, receive: Receive) -> Receive:
+    """A receive that hands out once more the body that was read, then goes on with the real one and notes a disconnect."""
+    given = not exchange.reads_body
 
     async def again() -> MutableMapping[str, Any]:
         nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        if not given:
+            given = True
+            return {"type": "http.request", "body": exchange.body(), "more_body": False}
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            exchange.client_gone()
+        return message
 
     return again
 
@@ -171,7 +176,7 @@ async def _read_body(exchange: Exchange, scope: Scope, receive: Receive) -> bool
     A body that is too large is read to its end (up to a bound) and thrown away, because a client that is still sending
     does not see an answer.
     """
-    if not exchange.reads_body or (exchange.too_large and exchange.head.header("expect")):
+    if not exchange.reads_body or exchange.unasked:
         return True
     drained = 0
     while True:

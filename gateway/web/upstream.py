@@ -8,6 +8,7 @@ upstream that fails or breaks off is answered in the shape of the protocol calle
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -20,7 +21,7 @@ from gateway.decision import Public
 from gateway.facts import End
 from gateway.registry import Registry
 from gateway.values import SECOND
-from gateway.web.exchange import Exchange
+from gateway.web.exchange import OWN_PREFIX
 from gateway.web.middleware import Handle, Receive, Scope, Send, answer
 
 HOP_BY_HOP: Final = frozenset({
@@ -28,12 +29,19 @@ HOP_BY_HOP: Final = frozenset({
     "transfer-encoding", "upgrade",
 })  # fmt: skip
 NOT_FORWARDED: Final = HOP_BY_HOP | {
-    "host", "content-length", "expect", "accept-encoding", "forwarded", "x-forwarded-for", "x-forwarded-host",
-    "x-forwarded-proto", "x-forwarded-port", "x-real-ip",
+    "host", "content-length", "expect", "accept-encoding", "forwarded", "via", "x-real-ip", "x-client-ip",
+    "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip",
+    "x-original-forwarded-for", "x-envoy-external-address",
 }  # fmt: skip
+FORWARDING_PREFIX: Final = "x-forwarded-"
 READABLE: Final = ("gzip", "deflate")
+LONGEST_FIELD: Final = 64 * 2**10
+MOST_FIELDS: Final = 512
+STATUSES: Final = range(200, 600)
 UNREACHABLE: Final = Public("upstream-unreachable", "The upstream could not be reached.")
 TIMED_OUT: Final = Public("upstream-timeout", "The upstream did not answer in time.")
+_NEVER: Final = re.compile(r"q=0(\.0*)?")
+_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
 BROKEN_OFF: Final = Public("upstream-interrupted", "The upstream broke off its answer.")
 
 
@@ -60,6 +68,9 @@ class Proxy:
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            max_line_size=LONGEST_FIELD,
+            max_field_size=LONGEST_FIELD,
+            max_headers=MOST_FIELDS,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
@@ -68,9 +79,12 @@ class Proxy:
             await self._session.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
         handle: Handle = scope["state"]["sluice"]
-        found = self.registry.route(scope["method"], scope["path"])
-        upstream = self.upstreams.get(found[0].name) if found else None
+        dialect = handle.exchange.dialect
+        upstream = self.upstreams.get(dialect.name) if dialect else None
         if upstream is None:
             await _fail(handle, 502, Public("no-upstream", "No upstream is set up for this protocol."), send)
             return
@@ -82,14 +96,12 @@ class Proxy:
             if not gone.is_set() or task is None:
                 raise
             task.uncancel()
-            handle.ended(End.CLIENT_GONE)
 
     async def _pass_on(
         self, upstream: Upstream, handle: Handle, scope: Scope, receive: Receive, send: Send, gone: asyncio.Event
     ) -> None:
         assert self._session is not None, "open() the proxy first"
         exchange = handle.exchange
-        started = False
         watcher = _watch(receive, asyncio.current_task(), gone)
         try:
             async with self._session.request(
@@ -102,33 +114,33 @@ class Proxy:
                     total=None, sock_connect=upstream.connect / SECOND, sock_read=upstream.read / SECOND
                 ),
             ) as response:
+                if response.status not in STATUSES:
+                    raise aiohttp.ClientPayloadError(f"status {response.status}")
                 headers = response_headers(response)
                 await send({"type": "http.response.start", "status": response.status, "headers": headers})
-                started = True
                 async for chunk in response.content.iter_any():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
-            await self._broken(exchange, handle, 504, TIMED_OUT, started, send)
+            await _broken(handle, 504, TIMED_OUT, send)
         except aiohttp.ClientConnectorError:
-            await self._broken(exchange, handle, 502, UNREACHABLE, started, send)
+            await _broken(handle, 502, UNREACHABLE, send)
         except (aiohttp.ClientError, ConnectionError):
-            await self._broken(exchange, handle, 502, BROKEN_OFF, started, send)
+            await _broken(handle, 502, BROKEN_OFF, send)
         finally:
             watcher.cancel()
 
-    async def _broken(
-        self, exchange: Exchange, handle: Handle, status: int, public: Public, started: bool, send: Send
-    ) -> None:
-        if not started:
-            await _fail(handle, status, public, send)
-            return
-        handle.ended(End.UPSTREAM_CUT)
-        if exchange.streaming and exchange.dialect is not None:
-            event = exchange.dialect.error_event(public, handle.outcome.reference)
-            await send({"type": "http.response.body", "body": event})
-        # Anything else is left unfinished on purpose: the server then cuts the connection, so that the client cannot
-        # take half an answer for a whole one.
+
+async def _broken(handle: Handle, status: int, public: Public, send: Send) -> None:
+    if not handle.exchange.begun:
+        await _fail(handle, status, public, send)
+        return
+    handle.ended(End.UPSTREAM_CUT)
+    event = handle.exchange.interruption(public)
+    if event is not None:
+        await send({"type": "http.response.body", "body": event})
+    # Anything else is left unfinished on purpose: the server then cuts the connection, so that the client cannot take
+    # half an answer for a whole one.
 
 
 async def _fail(handle: Handle, status: int, public: Public, send: Send) -> None:
@@ -139,19 +151,34 @@ async def _fail(handle: Handle, status: int, public: Public, send: Send) -> None
 def _target(upstream: Upstream, scope: Scope) -> URL:
     path = scope.get("raw_path") or scope["path"].encode()
     query = scope.get("query_string", b"")
-    full = upstream.url.rstrip("/") + path.decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
-    return URL(full, encoded=True)
+    asked = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], path + (b"?" + query if query else b""))
+    return URL(upstream.url.rstrip("/") + asked.decode(), encoded=True)
 
 
 def request_headers(scope: Scope) -> CIMultiDict[str]:
     """The headers that go upstream: end-to-end ones, with only encodings that the usage tap can read."""
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    pairs = [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
     named = {token.strip().lower() for name, value in pairs if name == "connection" for token in value.split(",")}
-    kept = CIMultiDict([(name, value) for name, value in pairs if name not in NOT_FORWARDED and name not in named])
-    offered = ",".join(value for name, value in pairs if name == "accept-encoding").lower()
-    usable = [coding for coding in READABLE if coding in offered]
-    kept["Accept-Encoding"] = ", ".join(usable) or "identity"
+    dropped = NOT_FORWARDED | {name for name in named if not _ours(name)}
+    kept = CIMultiDict([pair for pair in pairs if pair[0] not in dropped and not pair[0].startswith(FORWARDING_PREFIX)])
+    offered = ",".join(value for name, value in pairs if name == "accept-encoding").lower().replace(" ", "")
+    parts = [part.partition(";") for part in offered.split(",")]
+    wanted = {coding for coding, _, weight in parts if not _NEVER.fullmatch(weight)}
+    kept["Accept-Encoding"] = ", ".join(coding for coding in READABLE if coding in wanted) or "identity"
     return kept
+
+
+def _ours(name: str) -> bool:
+    """Headers that the gateway wrote, which a caller must not be able to name away."""
+    return name.startswith(OWN_PREFIX) or name == "traceparent"
+
+
+def _text(value: bytes) -> str:
+    """A header value as the client library must be given it to write the same bytes: it writes UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def response_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:

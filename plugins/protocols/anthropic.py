@@ -1,4 +1,4 @@
-"""Anthropic-shaped APIs: messages, count_tokens, models (models under this protocol when the version header is sent)."""
+"""Anthropic-shaped APIs: messages, count_tokens, and models where the version header is sent."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from gateway.plugins.protocols.reading import Document, count, message, model_name, scalars, tool_names, typed
+
 from gateway.decision import Public
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.protocols.reading import Document, count, message, scalars, tool_names, typed
 from gateway.protocol import Route, Unreadable
 from gateway.registry import Registry, Settings
 
 PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
 ERROR_TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error",
+    413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error", 504: "timeout_error",
 }  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def read_messages(document: Document) -> Call:
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     return Call(
         operation="chat",
-        model=typed(document, "model", str, "text"),
+        model=model_name(document),
         stream=bool(typed(document, "stream", bool, "true or false")),
         parameters=scalars(document, PARAMETERS),
         system=_system(document.get("system")),
@@ -53,10 +54,12 @@ class Anthropic:
 
     name = "anthropic"
     provider = "anthropic"
-    credential_headers = (("x-api-key", ""), ("authorization", "bearer "))
-    routes = (
+    credential_headers: tuple[tuple[str, str], ...] = (("x-api-key", ""), ("authorization", "bearer "))
+    routes: tuple[Route, ...] = (
         Route("messages", "POST", "/v1/messages", read_messages),
         Route("count_tokens", "POST", "/v1/messages/count_tokens", read_messages),
+        Route("models", "GET", "/v1/models", marked_by="anthropic-version"),
+        Route("model", "GET", "/v1/models/*", marked_by="anthropic-version"),
     )
 
     def usage(self, document: Document, so_far: Usage) -> Usage:

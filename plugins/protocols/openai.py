@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gateway.plugins.protocols.reading import Document, count, message, model_name, scalars, tool_names, typed
+
 from gateway.decision import Public
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.protocols.reading import Document, count, message, scalars, tool_names, typed
 from gateway.protocol import Route, Unreadable
 from gateway.registry import Registry, Settings
 
@@ -24,7 +25,7 @@ def _call(document: Document, operation: str, messages: list[Message]) -> Call:
     system = "\n".join(m.text for m in messages if m.role in SYSTEM_ROLES)
     return Call(
         operation=operation,
-        model=typed(document, "model", str, "text"),
+        model=model_name(document),
         stream=bool(typed(document, "stream", bool, "true or false")),
         parameters=scalars(document, PARAMETERS),
         system=system,
@@ -111,8 +112,8 @@ class OpenAI:
 
     name = "openai"
     provider = "openai"
-    credential_headers = (("authorization", "bearer "), ("api-key", ""))
-    routes = (
+    credential_headers: tuple[tuple[str, str], ...] = (("authorization", "bearer "), ("api-key", ""))
+    routes: tuple[Route, ...] = (
         Route("chat.completions", "POST", "/v1/chat/completions", read_chat),
         Route("completions", "POST", "/v1/completions", read_completion),
         Route("responses", "POST", "/v1/responses", read_responses),

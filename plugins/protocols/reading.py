@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.facts import Message
 from gateway.protocol import Unreadable
 
 Document = Mapping[str, Any]
+LONGEST_NAME: Final = 512
 
 
 def typed(document: Document, key: str, kind: type | tuple[type, ...], named: str) -> Any:
@@ -17,6 +18,14 @@ def typed(document: Document, key: str, kind: type | tuple[type, ...], named: st
     if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
         raise Unreadable(f"'{key}' must be {named}")
     return value
+
+
+def model_name(document: Document) -> str | None:
+    """The model asked for. It is recorded and counted by, so it has to be a name, not a text."""
+    name = typed(document, "model", str, "text")
+    if name is not None and len(name) > LONGEST_NAME:
+        raise Unreadable(f"'model' is longer than {LONGEST_NAME} characters")
+    return str(name) if name is not None else None
 
 
 def scalars(document: Document, names: Iterable[str]) -> dict[str, object]:
@@ -42,7 +51,7 @@ def message(role: object, content: Any, where: str) -> Message:
     return Message(role, "\n".join(texts), frozenset(kinds))
 
 
-PART_KINDS = {"input_text": "text", "output_text": "text", "image_url": "image", "input_image": "image"}
+PART_KINDS: Final = {"input_text": "text", "output_text": "text", "image_url": "image", "input_image": "image"}
 
 
 def _texts(part: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,109 @@
+"""The trail: every settled judgement becomes exactly one line, whatever happens to the queue or the disk."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from gateway.audit import trail as trail_module
+from gateway.audit.record import record, recorded_measures, recorded_signals, stable
+from gateway.audit.trail import Trail
+from gateway.facts import Answer, Usage
+from gateway.gate import Gate
+from gateway.values import AtLeast, Missing
+from tests.judging import CATALOGUE, START, facts, judge, policy
+
+PACK = """
+pack: demo
+version: 1
+language: 1
+rules:
+  - id: demo.many
+    title: Many networks
+    family: network
+    owner: tests
+    measures: {networks: {distinct: client.network, per: [account.id], window: 1h, cap: 3}}
+    when: {id: many, networks: {gte: 3}}
+    then: {action: tag, tag: many}
+    evidence: [networks]
+    mode: enforce
+"""
+
+
+def test_each_judgement_is_one_line(tmp_path: Path) -> None:
+    trail = Trail(tmp_path / "deep" / "audit.jsonl")
+    gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+    for number in range(1_000):
+        judge(gate, {"account.id": f"a{number}"}, START + number)
+    trail.close()
+    lines = [json.loads(line) for line in (tmp_path / "deep" / "audit.jsonl").read_text().splitlines()]
+    assert [line["signals"]["account.id"] for line in lines] == [f"a{number}" for number in range(1_000)]
+    assert trail.health()["written"] == 1_000
+
+
+def test_the_file_is_its_owners_only(tmp_path: Path) -> None:
+    Trail(tmp_path / "audit.jsonl").close()
+    assert stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_full_queue_slows_the_caller_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trail_module, "DEPTH", 4)
+    trail = Trail(tmp_path / "audit.jsonl")
+    gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+    threads = [threading.Thread(target=lambda: [judge(gate, {"account.id": "a"}) for _ in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    trail.close()
+    ids = [json.loads(line)["id"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert len(ids) == len(set(ids)) == 800
+    assert trail.spilled > 0
+
+
+def test_a_disk_that_refuses_is_said_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trail = Trail(Path("/dev/full"))
+    judge(Gate(policy(PACK), CATALOGUE, sink=trail), {"account.id": "a"})
+    trail.flush()
+    assert trail.health()["failed"] == 1
+    assert "records not written" in str(trail.health()["problem"])
+    assert "records not written" in capsys.readouterr().err
+    trail.close()
+
+
+def test_values_of_a_record_read_back_to_what_they_were() -> None:
+    found = []
+    gate = Gate(policy(PACK), CATALOGUE, sink=lambda judgement, answer: found.append((judgement, record(judgement, answer))))
+    for number in range(5):
+        judge(gate, {"account.id": "a", "client.network": f"203.0.{number}.0/24", "account.age": "3d"}, START + number)
+    judgement, entry = found[-1]
+    entry = json.loads(json.dumps(entry))
+    again = recorded_signals(entry, CATALOGUE)
+    assert {name: again[name] for name in judgement.view.resolved} == judgement.view.resolved
+    assert recorded_measures(entry) == judgement.outcome.decision.measures
+    assert AtLeast(3) in recorded_measures(entry).values()
+
+
+def test_missing_values_keep_their_reason() -> None:
+    found = []
+    gate = Gate(policy(PACK), CATALOGUE, sink=lambda judgement, answer: found.append(record(judgement, answer)))
+    judge(gate, {"client.network": "203.0.113.0/24"})
+    assert found[0]["missing"]["account.id"] == "not given"
+    assert recorded_measures(found[0]) == {
+        "distinct client.network by account.id over 1h up to 3": Missing("no account.id: not given")
+    }
+
+
+def test_stable_leaves_out_ids_and_latencies_only() -> None:
+    found = []
+    gate = Gate(policy(PACK), CATALOGUE, sink=lambda judgement, answer: found.append(record(judgement, answer)))
+    for _ in range(2):
+        gate.settle(gate.judge(facts({})), Answer(200, Usage(1, 2), duration=7))
+    first, second = found
+    assert first["id"] != second["id"]
+    assert stable(first) == stable(second)
+    assert first.keys() - stable(first).keys() == {"id", "reference", "timing"}

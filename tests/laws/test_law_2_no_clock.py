@@ -1,0 +1,69 @@
+"""Law 2: no wall clock inside. Time comes in with the facts; a replay at recorded time is exact and repeatable."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.captures import FILE
+
+ROOT = Path(__file__).parents[2]
+CLOCKS = {
+    "time": {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "localtime", "gmtime"},
+    "datetime": {"now", "utcnow", "today"},
+    "random": None,
+    "secrets": None,
+    "uuid": None,
+}
+# Where a live gateway's time and randomness come in: the hosts' clocks, latencies, ids of live decisions and traces.
+HANDED_IN = {
+    "gateway/web/middleware.py", "gateway/gate.py", "gateway/audit/trace.py", "gateway/audit/trail.py", "gateway/config.py",
+}  # fmt: skip
+
+
+def readings(file: Path) -> list[str]:
+    """The places of a file where a clock or a source of randomness is named."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names = CLOCKS.get(node.value.id, set())
+            if names is None or node.attr in names:
+                found.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.value.id}.{node.attr}")
+    return found
+
+
+def test_clocks_are_read_only_where_they_are_handed_in() -> None:
+    files = [*ROOT.glob("gateway/**/*.py"), *ROOT.glob("plugins/**/*.py")]
+    assert len(files) > 40
+    elsewhere = [place for file in files if str(file.relative_to(ROOT)) not in HANDED_IN for place in readings(file)]
+    assert elsewhere == []
+
+
+def test_the_gate_takes_no_time_of_its_own() -> None:
+    """In the gate the timer is a default for latencies, and the id source one for live ids: nothing else."""
+    named = sorted(place.split()[1] for place in readings(ROOT / "gateway/gate.py"))
+    assert named == ["secrets.token_hex", "time.perf_counter_ns"]
+
+
+def dry_run(folder: Path, name: str) -> tuple[bytes, bytes]:
+    decisions, report = folder / f"{name}.jsonl", folder / f"{name}.json"
+    arguments = ["dry-run", str(FILE), "--decisions", str(decisions), "--format", "json", "--out", str(report)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return decisions.read_bytes(), report.read_bytes()
+
+
+def test_a_dry_run_is_byte_identical_every_time(tmp_path: Path) -> None:
+    first, again = dry_run(tmp_path, "first"), dry_run(tmp_path, "again")
+    assert first == again
+    assert len(first[0].splitlines()) > 300
+
+
+def test_ids_in_a_replay_derive_from_the_records(tmp_path: Path) -> None:
+    decisions, _ = dry_run(tmp_path, "first")
+    ids = [json.loads(line)["id"] for line in decisions.splitlines()]
+    assert len(set(ids)) == len(ids)

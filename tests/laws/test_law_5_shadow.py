@@ -1,0 +1,198 @@
+"""Law 5: shadow never leaks, and what it says is true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.decision import Action, Mode, Verdict
+from gateway.gate import Gate
+from gateway.judgement import Judgement
+from gateway.values import SECOND, Failed
+from tests.judging import CATALOGUE, START, judge, policy
+from tests.strategies import WRONG, Plain, Sent, exchanges, facts, judged, packs
+
+SETTINGS = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+ENFORCED = packs("p", (Mode.ENFORCE,))
+SHADOW = packs("s", (Mode.SHADOW,), broken=True, most=5)
+
+
+def labels(found: list[Judgement]) -> frozenset[str]:
+    """The measures and notes that were seen, without those of the would-be view."""
+    seen = {label for judgement in found for label in judgement.outcome.decision.measures}
+    return frozenset(label for label in seen if not label.startswith("would-be "))
+
+
+def enforced(judgement: Judgement, measures: frozenset[str]) -> dict[str, Any]:
+    """Everything that is enforced of one exchange: what its caller sees, what it leaves behind, why."""
+    outcome, decision = judgement.outcome, judgement.outcome.decision
+    return {
+        "outcome": (outcome.action, outcome.refusal, outcome.tags, outcome.delay, outcome.headers, outcome.cause),
+        "decision": decision.action,
+        "rooms": [room for room in outcome.rooms if not room.shadow],
+        "measures": {label: value for label, value in decision.measures.items() if label in measures},
+        "ends": [
+            (end.rule, end.verdict, end.action, end.missing, end.error, end.excepted, end.step)
+            for end in decision.ends
+            if end.mode is Mode.ENFORCE
+        ],
+    }
+
+
+@SETTINGS
+@given(written=ENFORCED, shadow=SHADOW, sent=exchanges())
+def test_adding_and_breaking_shadow_rules_changes_nothing_that_is_enforced(written: Plain, shadow: Plain, sent: Any) -> None:
+    without, beside = judged([written], sent), judged([written, shadow], sent)
+    measures = labels(without) & labels(beside)
+    assert [enforced(one, measures) for one in without] == [enforced(one, measures) for one in beside]
+
+
+@SETTINGS
+@given(data=st.data(), written=ENFORCED, shadow=SHADOW, sent=exchanges())
+def test_removing_or_switching_off_a_shadow_rule_changes_nothing_that_is_enforced(
+    data: st.DataObject, written: Plain, shadow: Plain, sent: Any
+) -> None:
+    gone = data.draw(st.sampled_from(shadow["rules"]))
+    fewer = {**shadow, "rules": [rule for rule in shadow["rules"] if rule is not gone], "limits": []}
+    off = {**shadow, "rules": [{**rule, "mode": "off"} if rule is gone else rule for rule in shadow["rules"]]}
+    before = judged([written, shadow], sent)
+    for other in (fewer, off):
+        after = judged([written, other], sent)
+        common = labels(before) & labels(after)
+        assert [enforced(one, common) for one in before] == [enforced(one, common) for one in after]
+
+
+@SETTINGS
+@given(written=packs("p", (Mode.ENFORCE, Mode.SHADOW), throttles=False), sent=exchanges())
+def test_the_would_be_decision_is_the_one_that_enforcing_everything_makes(written: Plain, sent: Any) -> None:
+    everything = {**written, "rules": [{**rule, "mode": "enforce"} for rule in written["rules"]]}
+    for here, there in zip(judged([written], sent), judged([everything], sent), strict=True):
+        assert here.outcome.decision.would == there.outcome.decision.action == there.outcome.decision.would
+        assert [(end.rule, end.would) for end in here.outcome.decision.ends] == [
+            (end.rule, end.action) for end in there.outcome.decision.ends
+        ]
+        assert here.outcome.would == there.outcome.action
+
+
+@SETTINGS
+@given(written=packs("p", (Mode.ENFORCE, Mode.SHADOW), broken=True), sent=exchanges())
+def test_shadow_over_all_passes_everything(written: Plain, sent: Any) -> None:
+    for judgement in judged([written], sent, mode=Mode.SHADOW):
+        outcome = judgement.outcome
+        assert (outcome.action, outcome.refusal, outcome.tags, outcome.delay, outcome.headers) == (
+            Action.ALLOW,
+            None,
+            (),
+            0,
+            (),
+        )
+        assert outcome.decision.action is Action.ALLOW
+        assert all(room.shadow for room in outcome.rooms)
+
+
+@SETTINGS
+@given(written=packs("p", (Mode.ENFORCE, Mode.SHADOW), throttles=False), sent=exchanges())
+def test_shadow_over_all_says_what_enforcing_would_do(written: Plain, sent: Any) -> None:
+    for below, plain in zip(judged([written], sent, mode=Mode.SHADOW), judged([written], sent), strict=True):
+        assert below.outcome.decision.would == plain.outcome.decision.would
+
+
+def pack(*rules: str, name: str = "p", limits: str = "[]") -> str:
+    return f"pack: {name}\nversion: 1\nlanguage: 1\nrules: [{', '.join(rules)}]\nlimits: {limits}\n"
+
+
+def rule(name: str, when: str, then: str, mode: str, family: str = "network", more: str = "") -> str:
+    return f"{{id: {name}, title: t, family: {family}, owner: o, when: {when}, then: {then}, mode: {mode}{more}}}"
+
+
+THROTTLE = "{action: throttle, limit: 3/minute, per: [account.id]}"
+ANY = "{account.id: {present: true}}"
+
+
+def actions(mode: str, *more: str, limits: str = "[]") -> list[tuple[str, str]]:
+    """Would-be and enforced action of ten requests by one account, one a second, under one throttle of three a minute."""
+    gate = Gate(policy(pack(rule("p.throttle", ANY, THROTTLE, mode), *more, limits=limits)), CATALOGUE)
+    found = [judge(gate, {"account.id": "a", "request.n": n}, START + n * SECOND).outcome for n in range(10)]
+    return [(str(outcome.decision.would), str(outcome.action)) for outcome in found]
+
+
+def test_the_numbers_of_a_shadow_throttle_are_those_of_the_enforced_one() -> None:
+    assert [would for would, _ in actions("shadow")] == [action for _, action in actions("enforce")]
+    assert [would for would, _ in actions("shadow")] == ["observe"] * 3 + ["throttle"] * 7
+    assert {action for _, action in actions("shadow")} == {"allow"}
+
+
+def test_a_request_that_is_denied_anyway_takes_nothing_from_a_shadow_throttle() -> None:
+    denied = rule("p.deny", "{request.n: {lt: 5}}", "{action: deny}", "enforce")
+    assert [would for would, _ in actions("shadow", denied)] == ["deny"] * 5 + ["observe"] * 3 + ["throttle"] * 2
+
+
+def test_a_request_that_shadow_would_deny_takes_nothing_from_a_shadow_throttle() -> None:
+    denied = rule("p.deny", "{request.n: {lt: 5}}", "{action: deny}", "shadow")
+    assert [would for would, _ in actions("shadow", denied)] == ["deny"] * 5 + ["observe"] * 3 + ["throttle"] * 2
+    assert {action for _, action in actions("shadow", denied)} == {"allow"}
+
+
+def test_a_request_over_its_plan_takes_nothing_from_a_shadow_throttle() -> None:
+    plan = "[{id: p.plan, per: [account.id], limit: 2/5s, on_missing: skip, mode: enforce}]"
+    found = actions("shadow", limits=plan)
+    admitted = [would for would, action in found if action == "allow"]
+    assert admitted == ["observe"] * 3 + ["throttle"] * (len(admitted) - 3)
+    assert len(admitted) in (4, 5)
+
+
+CORROBORATED = ", corroborate: {families: 2, within: 1m, per: [account.id], else: observe}"
+
+
+def test_a_shadow_corroborator_moves_the_would_be_view_only_and_its_numbers_are_true() -> None:
+    def wanted(mode: str) -> list[tuple[str, str]]:
+        throttle = rule("p.throttle", ANY, THROTTLE, "enforce", "client", CORROBORATED)
+        other = rule("p.other", ANY, "{action: observe}", mode, "identity")
+        gate = Gate(policy(pack(throttle, other)), CATALOGUE)
+        found = [judge(gate, {"account.id": "a"}, START + n * SECOND).outcome for n in range(6)]
+        return [(str(outcome.action), str(outcome.decision.would)) for outcome in found]
+
+    assert wanted("shadow") == [("observe", "observe")] * 3 + [("observe", "throttle")] * 3
+    assert wanted("enforce") == [("observe", "observe")] * 3 + [("throttle", "throttle")] * 3
+    assert wanted("off") == [("observe", "observe")] * 6
+
+
+def test_a_throttle_that_is_corroborated_now_and_then_counts_both_views_in_full() -> None:
+    """Every second request is corroborated by an enforced rule, all by a shadow one: two counters, two truths."""
+    throttle = rule("p.throttle", ANY, THROTTLE, "enforce", "client", CORROBORATED.replace("1m", "8s"))
+    now_and_then = rule("p.even", "{client.country: NO}", "{action: observe}", "enforce", "identity")
+    always = rule("p.always", ANY, "{action: observe}", "shadow", "network")
+    gate = Gate(policy(pack(throttle, now_and_then, always)), CATALOGUE)
+    start = START - START % (60 * SECOND)
+    found = []
+    for n in range(6):
+        values = {"account.id": "a"} | ({"client.country": "NO"} if n % 2 == 0 else {})
+        found.append(judge(gate, values, start + n * 9 * SECOND).outcome)
+    assert [str(outcome.action) for outcome in found] == ["observe"] * 6, "three were corroborated, and three had room"
+    assert [str(outcome.decision.would) for outcome in found] == ["observe"] * 3 + ["throttle"] * 3
+
+
+@pytest.mark.parametrize("mode", [Mode.ENFORCE, Mode.SHADOW])
+def test_a_shadow_limit_refuses_nobody_and_is_not_published(mode: Mode) -> None:
+    plan = "[{id: p.plan, per: [account.id], limit: 1/minute, on_missing: refuse, mode: shadow}]"
+    gate = Gate(policy(pack(limits=plan)), CATALOGUE, mode=mode)
+    found = [judge(gate, values, START + n).outcome for n, values in enumerate([{"account.id": "a"}, {"account.id": "a"}, {}])]
+    assert [(outcome.refusal, outcome.headers) for outcome in found] == [(None, ())] * 3
+    assert [str(outcome.would) for outcome in found[:2]] == ["allow", "throttle"]
+    assert [room.shadow for outcome in found for room in outcome.rooms] == [True, True]
+
+
+@pytest.mark.parametrize("broken", [Failed("it broke"), WRONG])
+def test_a_broken_shadow_rule_ends_as_error_and_stops_there(broken: object) -> None:
+    found = policy(
+        pack(
+            rule("p.broken", "{request.n: {gte: 1}}", "{action: deny}", "shadow"),
+            rule("p.tag", ANY, "{action: tag, tag: t}", "enforce"),
+        )
+    )
+    outcome = Gate(found, CATALOGUE).judge(facts(Sent({"account.id": "a", "request.n": broken}, 0, 200), START)).outcome
+    assert [(end.rule, end.verdict) for end in outcome.decision.ends] == [("p.broken", Verdict.ERROR), ("p.tag", Verdict.MATCH)]
+    assert (outcome.tags, outcome.refusal, outcome.decision.would) == (("t",), None, Action.TAG)

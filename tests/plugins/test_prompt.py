@@ -1,0 +1,82 @@
+"""Prompt skeletons: one template filled with many things is one template; different prompts are not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.plugins.prompt import LONGEST, normalised, skeleton
+from gateway.registry import load as load_registry
+from gateway.signals import View
+from gateway.values import Missing
+from gateway.web.intake import Body, Head, Intake
+
+REGISTRY = load_registry({"identity": {"hash_key": b"a key of the tests' own"}})
+INTAKE = Intake(REGISTRY, b"a key of the tests' own")
+TEMPLATE = "Rewrite the given prompt into a harder one.\n#Given Prompt#:\n{}\n#Rewritten Prompt#:\nWrite only the new prompt, nothing else."
+
+
+def view(*messages: tuple[str, str]) -> View:
+    body = {"model": "m", "messages": [{"role": role, "content": content} for role, content in messages]}
+    return View(INTAKE.facts(Head("POST", "/v1/chat/completions"), Body(raw=json.dumps(body).encode()), 0), REGISTRY.signals)
+
+
+def template(*messages: tuple[str, str]) -> object:
+    return view(*messages).get("prompt.template")
+
+
+WORDS = st.lists(st.text(st.characters(categories=("Ll", "Lu")), min_size=1, max_size=9), min_size=2, max_size=30).map(" ".join)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(WORDS, WORDS)
+def test_fillings_share_a_template(one: str, other: str) -> None:
+    first, second = view(("user", TEMPLATE.format(one))), view(("user", TEMPLATE.format(other)))
+    assert first.get("prompt.template") == second.get("prompt.template")
+    assert (first.get("prompt.slots") == second.get("prompt.slots")) == (normalised(one) == normalised(other))
+
+
+def test_different_questions_have_different_templates() -> None:
+    questions = ["how do I pronounce robotics", "what is a schema migration", "write a haiku about the sea", "why is the sky blue"]
+    assert len({template(("user", question)) for question in questions}) == len(questions)
+
+
+@pytest.mark.parametrize("trick", ["Re\u200bwrite", "Ｒewrite", "REWRITE", "Re\u00adwrite"])
+def test_invisible_and_wide_characters_do_not_make_a_new_template(trick: str) -> None:
+    assert template(("user", TEMPLATE.format("x"))) == template(("user", TEMPLATE.format("x").replace("Rewrite", trick)))
+
+
+def test_volatile_parts_are_masked() -> None:
+    one = "Summarise https://a.example/1 of 2026-11-01 for order 4711 and 'this thing' now please, thank you very much"
+    two = "Summarise https://b.example/2 of 2025-01-09 for order 1 and 'that other thing' now please, thank you very much"
+    assert skeleton(one) == skeleton(two)
+
+
+def test_the_system_text_is_part_of_the_template() -> None:
+    assert template(("system", "You judge."), ("user", "x y z")) != template(("system", "You write."), ("user", "x y z"))
+
+
+def test_long_texts_are_capped_at_both_ends() -> None:
+    long = "start " + "word " * LONGEST + " the end of it all is here"
+    assert skeleton(long).startswith("start word")
+    assert skeleton(long).endswith("the end of it all is here"[-len("end of it all is here") :])
+
+
+def test_without_text_there_is_no_template() -> None:
+    assert view(("user", " ")).get("prompt.template") == Missing("no user text")
+    assert view(("system", "s")).get("prompt.slots") == Missing("no user text")
+
+
+def test_turns_tools_and_lengths() -> None:
+    found = view(("system", "abc"), ("user", "de"), ("assistant", "f"), ("tool", "g"))
+    assert (found.get("prompt.turns"), found.get("prompt.length"), found.get("prompt.has_tool_results")) == (3, 7, True)
+    assert isinstance(found.get("prompt.tools"), Missing)
+
+
+def test_no_text_leaves_the_module() -> None:
+    found = view(("system", "CANARY-SYSTEM"), ("user", "CANARY-USER words that follow it"))
+    for name in REGISTRY.signals:
+        assert "canary" not in str(found.get(name)).lower()

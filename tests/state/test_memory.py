@@ -1,0 +1,60 @@
+"""The state of one process: what a batch does, in which order, and what it holds on to."""
+
+from __future__ import annotations
+
+from gateway.state.memory import MemoryState
+from gateway.state.operations import Batch, Count, Limit, Pace, Sight, Take, Window
+from gateway.values import SECOND
+
+START = 1_793_500_000 * SECOND
+LENGTH = 8 * SECOND
+COUNT = Window("count", Count.COUNT, LENGTH)
+ONE = Take(Limit("one", 1, 10, Pace.MOVING), ("a",))
+SHADOW = Take(Limit("one", 1, 10, Pace.MOVING, shadow=True), ("a",))
+
+
+def test_answers_come_in_the_order_of_the_batch() -> None:
+    sights = [Sight(COUNT, (key,), 1) for key in ("a", "b", "a")]
+    reply = MemoryState().apply(Batch(START, sights, [ONE], [SHADOW, SHADOW]))
+    assert reply.readings == [1, 1, 2]
+    assert [room.allowed for room in reply.rooms] == [True]
+    assert [(room.allowed, room.shadow) for room in reply.shadow_rooms] == [(True, True), (False, True)]
+
+
+def test_returns_come_before_takes() -> None:
+    state = MemoryState()
+    assert state.apply(Batch(START, takes=[ONE])).rooms[0].allowed
+    assert not state.apply(Batch(START + 1, takes=[ONE])).rooms[0].allowed
+    assert state.apply(Batch(START + 2, takes=[ONE], returns=[(ONE, START)])).rooms[0].allowed
+
+
+def test_windows_of_equal_definition_are_one_and_of_different_ones_two() -> None:
+    state = MemoryState()
+    same, other = Window("count", Count.COUNT, LENGTH), Window("other", Count.COUNT, LENGTH)
+    assert state.apply(Batch(START, [Sight(window, ("a",), 1) for window in (COUNT, same, other)])).readings == [1, 2, 1]
+
+
+def test_a_full_set_takes_nothing_but_its_windows_are_counted() -> None:
+    state, wide = MemoryState(), Take(Limit("wide", 5, 10), ("a",))
+    state.apply(Batch(START, takes=[ONE]))
+    reply = state.apply(Batch(START, [Sight(COUNT, ("a",), 1)], [wide, ONE]))
+    assert reply.readings == [1]
+    assert [(room.allowed, room.remaining) for room in reply.rooms] == [(True, 5), (False, 0)]
+
+
+def test_health_counts_keys_and_what_was_pushed_out() -> None:
+    state = MemoryState(max_keys=2)
+    for key in ("a", "b", "c"):
+        state.apply(Batch(START, [Sight(COUNT, (key,), 1)], [Take(Limit("one", 1, 10), (key,))]))
+    assert state.health() == {"kind": "memory", "keys": 4, "evicted": 2}
+
+
+def test_windows_of_a_policy_that_left_are_let_go() -> None:
+    """Every reload can bring windows with new digests; the old ones go when nothing in them matters any more."""
+    state = MemoryState()
+    for reload in range(50):
+        window = Window(f"reload {reload}", Count.COUNT, LENGTH)
+        state.apply(Batch(START + reload * LENGTH, [Sight(window, ("a",), 1)]))
+    keys = state.health()["keys"]
+    assert isinstance(keys, int)
+    assert keys <= 5

@@ -1,0 +1,191 @@
+"""Windows against a model that keeps every event: nothing too old, everything young enough, and what caps report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.state.operations import SLICES, Count, Window, kept
+from gateway.state.windows import Reading, Table
+from gateway.values import SECOND, AtLeast
+
+START = 1_793_500_000 * SECOND
+LENGTH = 8 * SECOND
+WINDOWS = {kind: Window(str(kind), kind, LENGTH) for kind in Count}
+KEY = ("k",)
+
+
+def value_of(kind: Count, number: int) -> int | str:
+    return {Count.COUNT: 1, Count.SUM: number}.get(kind, f"v{number % 5}")
+
+
+def summed(kind: Count, values: list[int | str]) -> Reading:
+    """What a window of these values reads, by definition."""
+    if kind in (Count.COUNT, Count.SUM):
+        return sum(int(value) for value in values)
+    if kind is Count.DISTINCT:
+        return len(set(values))
+    return max(Counter(values).values()) / len(values) if values else None
+
+
+@dataclass
+class Model:
+    """One window under every key, which forgets nothing: a late event counts while its slice is covered."""
+
+    window: Window
+    newest: dict[str, int] = field(default_factory=dict)
+    events: list[tuple[str, int, int | str]] = field(default_factory=list)
+
+    def see(self, key: str, value: int | str | None, at: int) -> Reading:
+        part = self.window.slice_of(at)
+        newest = max(self.newest.get(key, part), part)
+        if value is not None and part > newest - SLICES:
+            self.events.append((key, part, value))
+        if value is not None or key in self.newest:
+            self.newest[key] = newest
+        covered = [counted for name, seen, counted in self.events if name == key and newest - SLICES < seen <= newest]
+        return summed(self.window.kind, covered)
+
+
+steps = st.lists(
+    st.tuples(
+        st.one_of(st.integers(0, LENGTH // 4), st.sampled_from([0, 1, LENGTH // SLICES, LENGTH, 2 * LENGTH, 5 * LENGTH])),
+        st.integers(0, 20),
+    ),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("kind", [Count.COUNT, Count.SUM])
+@given(steps=steps)
+def test_nothing_older_than_the_window_and_everything_clearly_younger_is_counted(
+    kind: Count, steps: list[tuple[int, int]]
+) -> None:
+    table, at, events = Table(WINDOWS[kind], 100), START, []
+    for gap, number in steps:
+        at += gap
+        events.append((at, value_of(kind, number)))
+        reading = table.see(KEY, events[-1][1], at)
+        surely = sum(int(value) for then, value in events if at - then < LENGTH - LENGTH // SLICES)
+        at_most = sum(int(value) for then, value in events if at - then < LENGTH)
+        assert isinstance(reading, int)
+        assert surely <= reading <= at_most
+
+
+@pytest.mark.parametrize("kind", list(Count))
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, SECOND, 3 * SECOND, LENGTH - 1, LENGTH, 3 * LENGTH]),
+            st.sampled_from([0, 0, 0, 1, SECOND, 4 * SECOND, LENGTH - LENGTH // SLICES]),
+            st.sampled_from("abc"),
+            st.one_of(st.none(), st.integers(0, 20)),
+        ),
+        max_size=60,
+    )
+)
+def test_windows_read_what_the_model_reads_late_events_and_forgotten_keys_included(
+    kind: Count, steps: list[tuple[int, int, str, int | None]]
+) -> None:
+    """Keys are forgotten as time goes on, but no event that is late by up to seven slices can tell."""
+    table, model, now = Table(WINDOWS[kind], 100), Model(WINDOWS[kind]), START
+    for gap, late, key, number in steps:
+        now += gap
+        value = None if number is None else value_of(kind, number)
+        assert table.see((key,), value, now - late) == model.see(key, value, now - late)
+
+
+@given(cap=st.integers(1, 4), steps=steps)
+def test_a_capped_distinct_is_exact_or_says_at_least(cap: int, steps: list[tuple[int, int]]) -> None:
+    window = Window("capped", Count.DISTINCT, LENGTH, cap)
+    table, model, at = Table(window, 100), Model(window), START
+    for gap, number in steps:
+        at += gap
+        reading, true = table.see(KEY, f"v{number}", at), model.see("k", f"v{number}", at)
+        assert isinstance(true, int)
+        if isinstance(reading, AtLeast):
+            assert reading.count <= min(cap, true)
+        else:
+            assert reading == true <= cap
+
+
+@given(cap=st.integers(1, 4), steps=steps)
+def test_a_capped_top_share_never_reads_too_high(cap: int, steps: list[tuple[int, int]]) -> None:
+    window = Window("capped", Count.TOP_SHARE, LENGTH, cap)
+    table, model, at = Table(window, 100), Model(window), START
+    for gap, number in steps:
+        at += gap
+        reading, true = table.see(KEY, f"v{number}", at), model.see("k", f"v{number}", at)
+        assert isinstance(reading, (int, float))
+        assert isinstance(true, float)
+        assert reading <= true
+
+
+def test_the_cap_is_reported_until_the_value_that_found_no_place_is_out_of_the_window() -> None:
+    table = Table(Window("capped", Count.DISTINCT, LENGTH, 2), 100)
+    for place, value in enumerate("abc"):
+        reading = table.see(KEY, value, START + place)
+    assert reading == AtLeast(2)
+    assert table.see(KEY, None, START + LENGTH - SECOND) == AtLeast(2)
+    assert table.see(KEY, None, START + LENGTH) == 0
+
+
+def test_a_value_that_is_known_never_trips_the_cap() -> None:
+    table = Table(Window("capped", Count.DISTINCT, LENGTH, 1), 100)
+    assert [table.see(KEY, "a", START + place) for place in range(3)] == [1, 1, 1]
+
+
+def test_the_empty_text_is_a_value_like_others() -> None:
+    table = Table(WINDOWS[Count.TOP_SHARE], 100)
+    assert [table.see(KEY, "", START) for _ in range(3)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", list(Count))
+def test_an_event_older_than_the_window_is_not_counted(kind: Count) -> None:
+    table = Table(WINDOWS[kind], 100)
+    before = table.see(KEY, value_of(kind, 1), START + LENGTH)
+    assert table.see(KEY, value_of(kind, 2), START) == before
+
+
+@pytest.mark.parametrize("kind", list(Count))
+def test_looking_counts_nothing_and_keeps_nothing(kind: Count) -> None:
+    table = Table(WINDOWS[kind], 100)
+    empty = None if kind is Count.TOP_SHARE else 0
+    assert [table.see(KEY, None, START) for _ in range(3)] == [empty, empty, empty]
+    assert len(table) == 0
+    first = table.see(KEY, value_of(kind, 3), START)
+    assert [table.see(KEY, None, START) for _ in range(2)] == [first, first]
+
+
+def test_memory_is_flat_under_rotating_keys() -> None:
+    """One new key every 10 ms: what is held is what two generations saw, however long it goes on."""
+    table, step = Table(WINDOWS[Count.COUNT], 10**9), SECOND // 100
+    held = []
+    for number in range(20_000):
+        table.see((str(number),), 1, START + number * step)
+        held.append(len(table))
+    assert max(held) <= 2 * kept(LENGTH) // step
+    assert table.evicted == 0
+
+
+def test_max_keys_is_a_bound_and_what_it_pushed_out_is_counted() -> None:
+    table = Table(WINDOWS[Count.COUNT], 10)
+    for number in range(100):
+        table.see((str(number),), 1, START)
+        assert len(table) <= 10
+    assert table.evicted == 90
+    assert table.see(("99",), 1, START) == 2
+
+
+def test_a_key_in_use_survives_a_flood_of_others() -> None:
+    table, at = Table(WINDOWS[Count.COUNT], 10), START
+    for number in range(100):
+        at += SECOND // 2
+        table.see((f"flood {number}",), 1, at)
+        reading = table.see(KEY, 1, at)
+    assert isinstance(reading, int)
+    assert reading >= 2

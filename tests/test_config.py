@@ -1,0 +1,95 @@
+"""gateway.yaml: every key, strict, with defaults that need nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import HASH_KEY_VARIABLE, bundled_rules, load_config
+from gateway.decision import Mode
+from gateway.enforcement import Fail
+from gateway.errors import ConfigError
+from gateway.facts import Cause
+from gateway.values import SECOND
+
+SMALLEST = "upstreams: {openai: {url: 'http://127.0.0.1:1'}}\n"
+
+
+def config(folder: Path, text: str, **environ: str):  # type: ignore[no-untyped-def]
+    (folder / "gateway.yaml").write_text(text)
+    return load_config(folder / "gateway.yaml", environ)
+
+
+def test_defaults_need_nothing(tmp_path: Path) -> None:
+    found = config(tmp_path, SMALLEST)
+    assert (found.host, found.port, found.mode, found.state.url) == ("127.0.0.1", 8787, Mode.ENFORCE, "memory://")
+    assert found.policy == (bundled_rules(),)
+    assert found.records == tmp_path / "audit.jsonl"
+    assert found.upstreams["openai"].connect == 5 * SECOND
+    assert found.fail.refuses(Cause.BODY_MALFORMED)
+    assert not found.fail.refuses(Cause.CREDENTIAL_UNKNOWN)
+    assert not found.lasting_key
+
+
+def test_a_directory_makes_credentials_matter(tmp_path: Path) -> None:
+    found = config(tmp_path, SMALLEST + "identity: {directory: accounts.yaml}\n")
+    assert found.fail.refuses(Cause.CREDENTIAL_UNKNOWN)
+    assert found.settings["identity"]["directory"] == tmp_path / "accounts.yaml"
+    lenient = config(tmp_path, SMALLEST + "identity: {directory: accounts.yaml, unknown: pass}\n")
+    assert not lenient.fail.refuses(Cause.CREDENTIAL_UNKNOWN)
+    assert lenient.fail.refuses(Cause.CREDENTIAL_MISSING)
+
+
+def test_fail_modes(tmp_path: Path) -> None:
+    found = config(tmp_path, SMALLEST + "fail: {body-malformed: pass}\nstate: {url: 'redis://127.0.0.1:1/0', on_failure: pass}\n")
+    assert not found.fail.refuses(Cause.BODY_MALFORMED)
+    assert found.fail.state is Fail.PASS
+    assert config(tmp_path, SMALLEST).fail.state is Fail.REFUSE
+
+
+def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"0123456789abcdef\n")
+    assert config(tmp_path, SMALLEST + "identity: {hash_key_file: key}\n").hash_key == b"0123456789abcdef"
+    found = config(tmp_path, SMALLEST, **{HASH_KEY_VARIABLE: "from the environment"})
+    assert (found.hash_key, found.lasting_key) == (b"from the environment", True)
+    assert config(tmp_path, SMALLEST).hash_key != config(tmp_path, SMALLEST).hash_key
+    assert "0123456789abcdef" not in repr(config(tmp_path, SMALLEST + "identity: {hash_key_file: key}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "gateway.yaml must be a mapping, not nothing"),
+        ("upstreams: {openai: {}}", "an upstream needs 'url'"),
+        (SMALLEST + "listen: 8787", "8787 is not an address; write it as"),
+        (SMALLEST + "largest_body: lots", "'lots' is not a size; write it as 512KiB or 32MiB"),
+        (SMALLEST + "state: {url: 'mysql://x'}", "is not a state; write memory:// or redis://host:6379/0"),
+        (SMALLEST + "client_address: {trusted_proxies: [everyone]}", "'everyone' is not a network"),
+        (SMALLEST + "fail: {body-lost: pass}", "unknown cause 'body-lost' in fail"),
+        (SMALLEST + "fail: {body-malformed: maybe}", "'maybe' is none of pass, refuse"),
+        (SMALLEST + "fail: {body-too-large: pass}", "raise 'largest_body' instead"),
+        (SMALLEST + "audit: {keep: 7}", "is not a number from 0 to 1"),
+        (SMALLEST + "mode: dry-run", "'dry-run' is none of enforce, shadow, off"),
+        (SMALLEST + "identity: {hash_key_file: absent}", "absent: cannot be read: No such file or directory"),
+        (SMALLEST + "idenity: {}", "did you mean 'identity'?"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(tmp_path, text)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_short_hash_key_is_refused_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"short-secret")
+    with pytest.raises(ConfigError, match="is shorter than 16 bytes") as caught:
+        config(tmp_path, SMALLEST + "identity: {hash_key_file: key}\n")
+    assert "short-secret" not in str(caught.value)
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(tmp_path, "listen: nowhere\nmode: dry\nupstreams: {openai: {url: x}}\nlargest_body: -1\n")
+    assert len(caught.value.problems) == 4

@@ -1,0 +1,74 @@
+"""Every example runs and does what it says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from tests.serving import served
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def loaded(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_demonstration_says_what_became_of_each_caller() -> None:
+    found = subprocess.run([sys.executable, EXAMPLES / "minimal/demo.py"], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in found.stdout.splitlines() if line.startswith("│")]
+    by_caller = {row[0].partition(":")[0]: row[1:] for row in rows if row[0] and row[1]}
+    passed, tagged, throttled, verified, denied = range(1, 6)
+    for honest, requests in (("product", "15"), ("agent", "12"), ("benchmark", "200")):
+        assert by_caller[honest][passed] == requests
+        assert by_caller[honest][denied] == by_caller[honest][throttled] == ""
+    assert (by_caller["hobbyist"][passed], by_caller["hobbyist"][throttled]) == ("20", "10")
+    assert by_caller["traveller"][tagged] == "1"
+    assert by_caller["excluded"][denied] == by_caller["owned elsewhere"][denied] == by_caller["stranger"][denied] == "1"
+    assert int(by_caller["harvest"][tagged]) > 80
+    assert int(by_caller["ring"][throttled]) > 0
+    assert "velocity.shared-client-ring  match" in found.stdout
+
+
+def test_embed() -> None:
+    with served(loaded(EXAMPLES / "embed.py").app) as port:
+        body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+        answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body)
+        assert answer.json()["choices"][0]["message"]["content"] == "m was asked 1 messages; the gateway said allow"
+        refused = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "invalid-body"
+
+
+def test_plugin() -> None:
+    found = subprocess.run([sys.executable, EXAMPLES / "plugin.py"], capture_output=True, text=True, check=True)
+    assert found.stdout == "teapot deny 418\nsamovar allow passed\n"
+
+
+def test_replay() -> None:
+    result = CliRunner().invoke(main, ["dry-run", str(EXAMPLES / "replay/requests.jsonl"), "--format", "json"])
+    report = json.loads(result.stdout)
+    matched = {rule["id"]: rule["accounts"] for rule in report["rules"] if rule["match"]}
+    assert matched == {"prompt.template-harvest": 1, "reseller.shared-connection": 2}
+    assert report["labels"]["chat"]["matched"] == 0
+
+
+@pytest.mark.parametrize("name", ["gateway.yaml", "plan.yaml"])
+def test_the_example_configuration_is_clean(name: str) -> None:
+    result = CliRunner().invoke(main, ["check", str(EXAMPLES / "minimal" / name)])
+    assert result.exit_code == 0, result.output
