@@ -37,6 +37,7 @@ from gateway.replay.report import Report, show
 from gateway.replay.sources import Exchange, Reader
 from gateway.web.intake import Intake
 
+GRACE = 30  # seconds that running streams have left after the order to stop
 PATHS = click.Path(path_type=Path)
 CONFIG = click.option("--config", type=PATHS, help="A gateway.yaml whose geo, identity and reseller sections are used.")
 
@@ -64,14 +65,16 @@ def serve(config: Path) -> None:
         _fail(error, 2)
     policy = process.gate.policy
     click.echo(f"sluice {__version__} on http://{settings.host}:{settings.port}", err=True)
-    click.echo(f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True)
+    click.echo(
+        f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
+    )
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
-    server = uvicorn.Server(uvicorn.Config(
-        process.app, http=Protocol, log_level="warning", access_log=False, proxy_headers=False, server_header=False, date_header=False,
-        ws="none", timeout_graceful_shutdown=30,
-    ))  # fmt: skip
-    server.run(sockets=[listening])
+    server = uvicorn.Config(
+        process.app, http=Protocol, ws="none", proxy_headers=False, timeout_graceful_shutdown=GRACE,
+        log_level="warning", access_log=False, server_header=False, date_header=False,
+    )  # fmt: skip
+    uvicorn.Server(server).run(sockets=[listening])
 
 
 @main.command()
@@ -127,7 +130,9 @@ def test(paths: tuple[Path, ...]) -> None:
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
-@click.option("--max-benign-share", type=float, help="Exit 1 if a larger share of exchanges not labelled distill would be refused.")
+@click.option(
+    "--max-benign-share", type=float, help="Exit 1 if a larger share of exchanges not labelled distill would be refused."
+)
 def dry_run(
     records: tuple[str, ...],
     policies: tuple[Path, ...],
@@ -182,7 +187,9 @@ def explain(
     if only is not None and policy.rule(only) is None:
         _fail(f"no rule '{only}' in this policy", 2)
     try:
-        place, text = _line(where) if where else _search(reference or "", settings.records if settings and settings.records else records)
+        place, text = (
+            _line(where) if where else _search(reference or "", settings.records if settings and settings.records else records)
+        )
         exchange = Reader(Intake(registry, DRY_RUN_KEY), registry.signals).exchange(text, place)
         entry = json.loads(text)
         if "signals" not in entry:

@@ -134,14 +134,16 @@ _STATE: Final = {
     "on_failure": Field(one_of(Fail, "on_failure"), default=Fail.REFUSE, doc="shared state does not answer: pass or refuse"),
 }
 _CauseWord = StrEnum("_CauseWord", {cause.name: str(cause) for cause in Cause if "credential" not in cause})  # type: ignore[misc]
+_CLIENT_ADDRESS: Final = {
+    "trusted_proxies": Field(listing(scalar(_network, "a network"), "trusted_proxies"), default=[], doc="believed hops"),
+}
 CONFIG_FIELDS: Final = {
     "listen": Field(scalar(_listen, "listen"), default=("127.0.0.1", 8787), doc="address and port"),
-    "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs, or folders of packs; the bundled ones if left out"),
+    "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs or folders of packs; else the bundled ones"),
     "mode": Field(one_of(Mode, "mode"), default=Mode.ENFORCE, doc="above every rule's own mode"),
-    "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), required=True, doc="by protocol: openai, anthropic"),
+    "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), required=True, doc="by protocol"),
     "identity": Field(mapping(_IDENTITY, "identity")),
-    "client_address": Field(mapping({"trusted_proxies": Field(listing(scalar(_network, "a network"), "trusted_proxies"), default=[])},
-                                    "client_address")),
+    "client_address": Field(mapping(_CLIENT_ADDRESS, "client_address")),
     "geo": Field(mapping({"country": Field(path("country")), "asn": Field(path("asn"))}, "geo")),
     "reseller": Field(mapping({"contradictions": Field(path("contradictions"))}, "reseller")),
     "state": Field(mapping(_STATE, "state")),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from gateway.decision import Action, Decision, Public, Refusal, Room, Verdict
+from gateway.decision import Action, Decision, Mode, Public, Refusal, Room, Verdict
 from gateway.engine import Evaluated, Prepared
 from gateway.facts import Cause
 from gateway.language.policy import Effect, PlanLimit, Rule
@@ -26,7 +26,7 @@ class Fail(StrEnum):
     REFUSE = "refuse"
 
 
-DEFAULT_CAUSES: Final[dict[Cause, Fail]] = {cause: Fail.REFUSE for cause in Cause} | {
+DEFAULT_CAUSES: Final[dict[Cause, Fail]] = dict.fromkeys(Cause, Fail.REFUSE) | {
     Cause.CREDENTIAL_MISSING: Fail.PASS,
     Cause.CREDENTIAL_UNKNOWN: Fail.PASS,
 }
@@ -40,9 +40,17 @@ class FailModes:
     state: Fail = Fail.REFUSE
 
     def refuses(self, cause: Cause | None) -> bool:
+        """Whether an exchange with this cause is to be refused."""
         return cause is not None and self.causes.get(cause, Fail.REFUSE) is Fail.REFUSE
 
+    def under(self, mode: Mode) -> FailModes:
+        """These fail modes below an overall mode: in shadow, only what cannot be passed on at all is refused."""
+        if mode is Mode.ENFORCE:
+            return self
+        return FailModes({cause: fail if cause in UNPASSABLE else Fail.PASS for cause, fail in self.causes.items()}, Fail.PASS)
 
+
+UNPASSABLE: Final = frozenset({Cause.ROUTE_UNRECOGNISED, Cause.BODY_TOO_LARGE})
 CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.ROUTE_UNRECOGNISED: (404, Public("unknown-route", "This gateway does not serve this method and path.")),
     Cause.MEDIA_TYPE: (415, Public("unsupported-media-type", "Send the body as application/json.")),
@@ -55,6 +63,19 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
 _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")
 _STATE_RETRY: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What stands in an exchange's way besides rules: a cause to refuse it for, shared state that is down.
+
+    would_refuse: whether it would be refused for such a thing if everything were enforced.
+    """
+
+    cause: Cause | None = None
+    detail: str = ""
+    state_down: bool = False
+    would_refuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +94,17 @@ def enforce(
     evaluated: Evaluated,
     prepared: Prepared,
     rooms: list[Room],
-    refused_cause: tuple[Cause, str] | None,
-    state_down: bool,
+    trouble: Trouble,
     at: int,
 ) -> Enforced:
     """The enforced outcome of one decision at the time `at` (µs)."""
     effects = {end.rule.id: (end.rule, end.effect) for end in evaluated.ends if end.effect is not None}
     acting = [(rule, effect) for rule, effect in effects.values() if _acts(rule, effect, decision)]
-    refusal = _refusal(decision, acting, prepared, rooms, refused_cause, state_down, at)
+    refusal = _refusal(decision, acting, prepared, rooms, trouble, at)
     action = _action_of(refusal, decision)
     would = max(decision.would, action, Action.THROTTLE if any(not room.allowed for room in rooms) else Action.ALLOW)
+    if trouble.would_refuse or prepared.refusing:
+        would = Action.DENY
     tags = tuple(sorted({effect.tag for _, effect in acting if effect.action is Action.TAG}))
     delay = max((effect.hold for _, effect in acting if effect.action is Action.DELAY), default=0)
     return Enforced(action, would, refusal, () if refusal else tags, 0 if refusal else delay)
@@ -113,24 +135,22 @@ def _refusal(
     acting: list[tuple[Rule, Effect]],
     prepared: Prepared,
     rooms: list[Room],
-    refused_cause: tuple[Cause, str] | None,
-    state_down: bool,
+    trouble: Trouble,
     at: int,
 ) -> Refusal | None:
     if decision.action >= Action.VERIFY:
         strongest = sorted((pair for pair in acting if pair[1].action is decision.action), key=lambda pair: pair[0].id)
         rule, effect = strongest[0]
         return Refusal(effect.status, rule.public, tuple(r.id for r, _ in strongest), link=effect.link)
-    if refused_cause is not None:
-        cause, detail = refused_cause
-        status, public = CAUSE_ANSWERS[cause]
-        if detail:
-            public = Public(public.code, f"{public.message}: {detail}")
-        return Refusal(status, public, (f"intake:{cause}",))
-    if state_down:
+    if trouble.cause is not None:
+        status, public = CAUSE_ANSWERS[trouble.cause]
+        if trouble.detail:
+            public = Public(public.code, f"{public.message}: {trouble.detail}")
+        return Refusal(status, public, (f"intake:{trouble.cause}",))
+    if trouble.state_down:
         return Refusal(503, _STATE_DOWN, ("state",), retry_after=_STATE_RETRY)
-    if prepared.refusing:
-        return Refusal(401, _KEY_MISSING, tuple(plan.limit.id for plan in prepared.refusing))
+    if keyless := tuple(plan.limit.id for plan in prepared.refusing if plan.mode is Mode.ENFORCE):
+        return Refusal(401, _KEY_MISSING, keyless)
     return _throttled(acting, prepared, rooms, at)
 
 

@@ -180,6 +180,9 @@ class Engine:
         except Exception as error:  # a provider of the wrong type: its rules end as error, the others go on
             prepared.values[measure.label] = Failed(f"{type(error).__name__}: {error}")
             return
+        if isinstance(value, Failed):
+            prepared.values[measure.label] = value
+            return
         prepared.labels.append(measure.label)
         prepared.batch.sights.append(Sight(measure.window, key, value))
 
@@ -195,8 +198,7 @@ class Engine:
             if plan.on_missing == "skip":
                 return
             if plan.on_missing == "refuse":
-                if plan.mode is Mode.ENFORCE:
-                    prepared.refusing.append(plan)
+                prepared.refusing.append(plan)
                 return
             key = ("",)
         shadow = plan.limit.shadow
@@ -247,7 +249,7 @@ class Engine:
 def _end(end: Ended, full: Mapping[str, bool], would_full: Mapping[str, bool]) -> RuleEnd:
     return RuleEnd(
         end.rule.id, end.rule.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
-        end.missing, end.error, end.excepted, end.corroborated, end.step,
+        end.missing, end.error, end.excepted, end.corroborated, end.step if end.rule.response.of else None,
     )  # fmt: skip
 
 
@@ -299,16 +301,16 @@ def _ratio(over: object, under: object) -> object:
     return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
 
 
-def _counted(measure: Measure, view: View) -> int | str | None:
+def _counted(measure: Measure, view: View) -> int | str | Failed | None:
     if measure.where is not None and measure.where.evaluate(view.get) is not True:
         return None
     if measure.of is None:
         return 1
     value = view.get(measure.of)
-    if isinstance(value, (Missing, Failed)):
+    if isinstance(value, Missing):
         return None
-    if measure.window.kind is Count.SUM:
-        return int(value)  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, Failed) or (measure.window.kind is Count.SUM and isinstance(value, int)):
+        return value
     return _text(value)
 
 

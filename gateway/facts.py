@@ -57,8 +57,8 @@ class Facts:
 
     at: microseconds since 1970, handed in by the host or the record. peer: address of the connection's other end;
     connection: an id that is the same for every exchange on one connection. credential: keyed hash of the presented
-    key. template: the route's path pattern. size: bytes of the body as sent. cause: why it could not be read, if so. account: `account.*` values the
-    source already states. recorded: signal values of an audit record (they replace computing).
+    key. template: the route's path pattern. size: bytes of the body as sent. cause: why it could not be read, if so.
+    account: `account.*` values the source already states. recorded: signal values of an audit record (they replace computing).
     """
 
     at: int

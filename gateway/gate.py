@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from gateway.decision import Mode, Outcome, Room
-from gateway.enforcement import Fail, FailModes, enforce, rate_headers
+from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
 from gateway.engine import Engine
 from gateway.errors import StateError
 from gateway.facts import Answer, Cause, Facts
@@ -135,7 +135,8 @@ class Gate:
         started = self.timer()
         engine, view = self._engine, View.of(facts, self.catalogue)
         cause = facts.cause or self._credential_cause(view)
-        refused = (cause, facts.detail) if cause is not None and self.fail.refuses(cause) else None
+        fail = self.fail.under(self.mode)
+        refused = cause if fail.refuses(cause) else None
         prepared = engine.prepare(view, limits=refused is None)
         reply = (yield prepared.batch) if prepared.batch else Reply()
         error = reply if isinstance(reply, StateError) else None
@@ -152,8 +153,12 @@ class Gate:
                 rooms += [*reply.rooms, *reply.shadow_rooms]
                 taken += _taken(second, reply)
         decision = engine.decide(evaluated, rooms)
-        state_down = error is not None and self.fail.state is Fail.REFUSE
-        enforced = enforce(decision, evaluated, prepared, rooms, refused, state_down, facts.at)
+        down = error is not None
+        trouble = Trouble(
+            refused, facts.detail, down and fail.state is Fail.REFUSE,
+            self.fail.refuses(cause) or (down and self.fail.state is Fail.REFUSE),
+        )  # fmt: skip
+        enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
         identity = self.ids(facts)
         outcome = Outcome(
             identity, f"sg-{identity}", engine.policy.digest, decision, enforced.action, enforced.would, enforced.refusal,
@@ -190,9 +195,8 @@ def under(policy: Policy, mode: Mode) -> Policy:
 def _taken(batch: Batch, reply: Reply | None) -> list[Take]:
     if reply is None:
         return []
-    whole = bool(reply.rooms) and all(room.allowed for room in reply.rooms)
-    shadow = [take for take, room in zip(batch.shadow_takes, reply.shadow_rooms, strict=True) if room.allowed]
-    return [*(batch.takes if whole else []), *shadow]
+    live = batch.takes if all(room.allowed for room in reply.rooms) else []
+    return [*live, *(batch.shadow_takes if all(room.allowed for room in reply.shadow_rooms) else [])]
 
 
 def _settling(judgement: Judgement, answer: Answer) -> Batch:

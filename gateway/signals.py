@@ -78,7 +78,10 @@ class View:
         if signal is None:
             return UNKNOWN_SIGNAL
         try:
-            return signal.resolve(self)
+            value = signal.resolve(self)
+            if signal.type.holds(value) or isinstance(value, (Missing, Failed)):
+                return value
+            return Failed(f"gave {type(value).__name__}, but is {signal.type}")
         except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
             return Failed(f"{type(error).__name__}: {error}")
 
@@ -90,5 +93,7 @@ class View:
 
     def over(self, answer: Answer) -> View:
         """The view once the exchange is over: what was resolved stays, `response.*` becomes known."""
-        kept = {name: value for name, value in self.resolved.items() if not self.catalogue[name].settled} if self.resolved else {}
+        kept = (
+            {name: value for name, value in self.resolved.items() if not self.catalogue[name].settled} if self.resolved else {}
+        )
         return View(self.facts, self.catalogue, answer, kept)

@@ -77,6 +77,10 @@ class Type:
             return frozenset(self.element.parse(item) for item in items)
         return _PARSERS[self.name](literal)
 
+    def holds(self, value: object) -> bool:
+        """Whether a value is of this type as far as one look tells (the elements of a set are not looked at)."""
+        return isinstance(value, frozenset) if self.element else type(value) is _CLASSES[self.name]
+
     def plain(self, value: object) -> object:
         """The JSON form of a typed value; `parse` reads it back to an equal value."""
         if isinstance(value, frozenset):
@@ -102,6 +106,10 @@ COUNTRY: Final = Type("country")
 ASN: Final = Type("asn")
 IP: Final = Type("ip")
 CIDR: Final = Type("cidr")
+_CLASSES: Final[dict[str, type]] = {
+    "string": str, "int": int, "float": float, "bool": bool, "duration": int, "timestamp": int, "country": str, "asn": int,
+    "ip": str, "cidr": str,
+}  # fmt: skip
 TYPES: Final = {t.name: t for t in (STRING, INT, FLOAT, BOOL, DURATION, TIMESTAMP, COUNTRY, ASN, IP, CIDR)}
 _ORDERED: Final = frozenset({INT, FLOAT, DURATION, TIMESTAMP})
 

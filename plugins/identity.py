@@ -22,10 +22,10 @@ from typing import Any, Final
 
 from gateway.credentials import credential_hash
 from gateway.errors import ConfigError, LoadError
-from gateway.strict.document import read
-from gateway.strict.shapes import Field, Problems, flag, listing, mapping, scalar, text
 from gateway.registry import Registry, Settings
 from gateway.signals import Signal, View
+from gateway.strict.document import read
+from gateway.strict.shapes import Field, Problems, flag, listing, mapping, scalar, text
 from gateway.values import BOOL, COUNTRY, DURATION, STRING, TIMESTAMP, Missing, Type
 
 NO_CREDENTIAL: Final = Missing("no credential was sent")
@@ -123,62 +123,68 @@ def register(registry: Registry, settings: Settings) -> None:
     directory = FileDirectory(path, section["hash_key"]) if path else None
     if directory:
         registry.watch("directory", directory)
-    registry.add_signals(_signals(directory))
+    registry.add_signals(_signals(Accounts(directory)))
 
 
-def _signals(directory: FileDirectory | None) -> list[Signal]:
-    def entry(view: View) -> Mapping[str, Any] | Missing:
+class Accounts:
+    """The `account.*` values of an exchange: what its source states, else what the directory says of its credential."""
+
+    def __init__(self, directory: FileDirectory | None) -> None:
+        self._directory = directory
+
+    def entry(self, view: View) -> Mapping[str, Any] | Missing:
+        """The account's entry, or why there is none."""
         facts = view.facts
         if facts.account is not None:
             return facts.account
         if facts.credential is None:
             return NO_CREDENTIAL
-        if directory is None:
+        if self._directory is None:
             return NO_DIRECTORY
-        return directory.find(facts.credential) or NOT_LISTED
+        return self._directory.find(facts.credential) or NOT_LISTED
 
-    def value(name: str) -> Callable[[View], object]:
+    def value(self, name: str) -> Callable[[View], object]:
+        """A resolver for one field of the entry."""
+
         def resolve(view: View) -> object:
-            found = entry(view)
-            if isinstance(found, Missing):
-                return found
-            given = found.get(name)
-            return given if given is not None else NOT_LISTED
+            found = self.entry(view)
+            given = found if isinstance(found, Missing) else found.get(name)
+            return NOT_LISTED if given is None else given
 
         return resolve
 
-    def identity(view: View) -> object:
-        given = value("id")(view)
+    def id(self, view: View) -> object:
+        given = self.value("id")(view)
         if isinstance(given, Missing) and view.facts.credential is not None:
             return f"key:{view.facts.credential}"
         return given
 
-    def org(view: View) -> object:
-        given = value("org")(view)
-        return identity(view) if isinstance(given, Missing) else given
+    def org(self, view: View) -> object:
+        given = self.value("org")(view)
+        return self.id(view) if isinstance(given, Missing) else given
 
-    def age(view: View) -> object:
-        given = value("age")(view)
+    def age(self, view: View) -> object:
+        given = self.value("age")(view)
         if not isinstance(given, Missing):
             return given
-        created = value("created")(view)
-        return created if isinstance(created, Missing) else max(0, view.facts.at - created)  # type: ignore[operator]
+        created = self.value("created")(view)
+        return max(0, view.facts.at - created) if isinstance(created, int) else created
 
-    def known(view: View) -> object:
-        found = entry(view)
-        if found is NOT_LISTED:
-            return False
-        return found if isinstance(found, Missing) else True
+    def known(self, view: View) -> object:
+        found = self.entry(view)
+        return False if found is NOT_LISTED else found if isinstance(found, Missing) else True
 
+
+def _signals(accounts: Accounts) -> list[Signal]:
     missing = "no credential, no directory, or the directory does not say"
     return [
-        Signal("account.id", STRING, "who is charged: the directory's id, else a keyed hash of the credential", identity,
+        Signal("account.id", STRING, "who is charged: the directory's id, else a keyed hash of the credential", accounts.id,
                missing="no credential was sent", confounder="one person with several keys"),
-        Signal("account.org", STRING, "who owns the account; without a directory each account is its own org", org,
+        Signal("account.org", STRING, "who owns the account; without a directory each account is its own org", accounts.org,
                missing="no credential was sent"),
-        Signal("account.known", BOOL, "whether the directory lists the credential", known, missing="no directory"),
-        Signal("account.age", DURATION, "time since the account was created", age, missing=missing,
+        Signal("account.known", BOOL, "whether the directory lists the credential", accounts.known, missing="no directory"),
+        Signal("account.age", DURATION, "time since the account was created", accounts.age, missing=missing,
                confounder="a migrated workload under a new account"),
-        *(Signal(f"account.{name}", _FIELDS[name], meaning, value(name), missing=missing)
+        *(Signal(f"account.{name}", _FIELDS[name], meaning, accounts.value(name), missing=missing)
           for name, meaning in _MEANINGS.items()),
     ]  # fmt: skip

@@ -31,6 +31,7 @@ NO_PEER: Final = Missing("no client address")
 NOT_FOUND: Final = Missing("the geo database does not list the address")
 CACHE: Final = 65_536
 
+
 class Database:
     """One mmdb file with a cache in front. Raises ConfigError when it cannot be opened the first time."""
 

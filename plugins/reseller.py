@@ -217,7 +217,8 @@ _SIGNALS: Final = (
     Signal("client.fingerprint", STRING, "header names in order, without those that vary per request", _fingerprint,
            missing="no headers", confounder="everybody who uses the same SDK version"),
     Signal("client.json_style", set_of(STRING),
-           "how the body was serialised: spaced, compact, keys-sorted, html-escapes, ascii-escapes, raw-utf8, content-before-role",
+           "how the body was serialised: spaced, compact, keys-sorted, html-escapes, ascii-escapes, raw-utf8, "
+           "content-before-role",
            _json_style, Cost.BODY, "no JSON body, or its raw bytes are not known"),
     Signal("reseller.forwarded_client", STRING, "a public end-user address that the caller itself forwarded; never a location",
            _forwarded, missing="none forwarded", confounder="corporate egress proxies (few addresses)"),

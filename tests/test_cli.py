@@ -49,7 +49,14 @@ def pack(tmp_path: Path) -> Path:
 
 def capture(model: str, number: int = 0, label: str | None = None) -> str:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
-    entry = {"ts": 1793500000 + number, "method": "POST", "path": "/v1/chat/completions", "headers": [], "body": body, "account": "a"}
+    entry = {
+        "ts": 1793500000 + number,
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [],
+        "body": body,
+        "account": "a",
+    }
     return json.dumps({**entry, "label": label} if label else entry) + "\n"
 
 
@@ -176,7 +183,10 @@ def test_explain(pack: Path, tmp_path: Path) -> None:
     assert "true    request.model eq forbidden; it is forbidden" in by_reference.output
     assert "outcome         deny, status 403, code policy-decision" in by_reference.output
     assert sluice("explain", "--record", f"{decisions}:1", "--policy", pack).output == by_reference.output
-    assert "demo.denied  match" in sluice("explain", reference, "--records", decisions, "--policy", pack, "--rule", "demo.denied").output
+    assert (
+        "demo.denied  match"
+        in sluice("explain", reference, "--records", decisions, "--policy", pack, "--rule", "demo.denied").output
+    )
 
 
 def test_explain_by_another_policy_says_so(pack: Path, tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_a_directory_makes_credentials_matter(tmp_path: Path) -> None:
 
 
 def test_fail_modes(tmp_path: Path) -> None:
-    found = config(tmp_path, SMALLEST + "fail: {body-malformed: pass}\nstate: {url: 'redis://127.0.0.1:1/0', on_failure: pass}\n")
+    found = config(
+        tmp_path, SMALLEST + "fail: {body-malformed: pass}\nstate: {url: 'redis://127.0.0.1:1/0', on_failure: pass}\n"
+    )
     assert not found.fail.refuses(Cause.BODY_MALFORMED)
     assert found.fail.state is Fail.PASS
     assert config(tmp_path, SMALLEST).fail.state is Fail.REFUSE

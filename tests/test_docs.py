@@ -60,7 +60,9 @@ def test_catalogues_are_complete_and_true(text: str, rows: list[str]) -> None:
     assert "\n".join(rows) in text
 
 
-@pytest.mark.parametrize("word", [*(str(action) for action in Action if action is not Action.RESTRICT), *COUNTS, "ratio", *FAMILIES])
+@pytest.mark.parametrize(
+    "word", [*(str(action) for action in Action if action is not Action.RESTRICT), *COUNTS, "ratio", *FAMILIES]
+)
 def test_the_language_page_names_everything(word: str) -> None:
     assert re.search(rf"\b{word}\b", RULES_README)
 

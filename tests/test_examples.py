@@ -33,7 +33,7 @@ def test_the_demonstration_says_what_became_of_each_caller() -> None:
     assert found.returncode == 0, found.stderr
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in found.stdout.splitlines() if line.startswith("│")]
     by_caller = {row[0].partition(":")[0]: row[1:] for row in rows if row[0] and row[1]}
-    passed, tagged, throttled, verified, denied = range(1, 6)
+    passed, tagged, throttled, _, denied = range(1, 6)
     for honest, requests in (("product", "15"), ("agent", "12"), ("benchmark", "200")):
         assert by_caller[honest][passed] == requests
         assert by_caller[honest][denied] == by_caller[honest][throttled] == ""
@@ -50,7 +50,9 @@ def test_embed() -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body)
         assert answer.json()["choices"][0]["message"]["content"] == "m was asked 1 messages; the gateway said allow"
-        refused = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
+        refused = httpx.post(
+            f"http://127.0.0.1:{port}/v1/chat/completions", content=b"{", headers={"content-type": "application/json"}
+        )
         assert refused.status_code == 400
         assert refused.json()["error"]["code"] == "invalid-body"
 

@@ -98,7 +98,9 @@ def test_plugins_are_reached_by_name_only(module: str) -> None:
     assert [target for target, _ in imports(modules()[module]) if target.startswith("gateway.plugins")] == []
 
 
-@pytest.mark.parametrize("file", [*ROOT.glob("gateway/**/*.py"), *ROOT.glob("plugins/**/*.py")], ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file", [*ROOT.glob("gateway/**/*.py"), *ROOT.glob("plugins/**/*.py")], ids=lambda f: str(f.relative_to(ROOT))
+)
 def test_files_and_functions_stay_small(file: Path) -> None:
     text = file.read_text()
     tree = ast.parse(text)

@@ -160,7 +160,9 @@ class Callers:
                 self._relayed("ring: 24 new accounts, one template, via a relay", client, f"demo-pool-{number % 24}", text)
 
     def _relayed(self, caller: str, client: httpx.Client, key: str, text: str) -> None:
-        body = json.dumps({"max_tokens": 64, "messages": [{"content": text, "role": "user"}], "model": "stub", "temperature": 0.9})
+        body = json.dumps(
+            {"max_tokens": 64, "messages": [{"content": text, "role": "user"}], "model": "stub", "temperature": 0.9}
+        )
         escaped = body.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json", "user-agent": "OpenAI/Python 2.1.0",
                    "x-forwarded-for": SINGAPORE}  # fmt: skip
@@ -168,7 +170,16 @@ class Callers:
         self.seen[caller]["passed" if status == 200 else str(status)] += 1
 
     def all(self) -> None:
-        for act in (self.product, self.agent, self.benchmark, self.hobbyist, self.region, self.stranger, self.harvest, self.pool):
+        for act in (
+            self.product,
+            self.agent,
+            self.benchmark,
+            self.hobbyist,
+            self.region,
+            self.stranger,
+            self.harvest,
+            self.pool,
+        ):
             act()
 
 
@@ -176,7 +187,8 @@ CALLER_OF = {
     "acme-support": "product: a support bot, streamed", "lumen-agents": "agent: a coding session with tools",
     "northlight-bench": "benchmark: 40 items, 5 times", "hobby": "hobbyist: 30 requests on a plan of 20",
     "traveller": "traveller: billed in FR, network in KP", "excluded": "excluded: billed in KP, network in KP",
-    "owned-elsewhere": "owned elsewhere: owner in IR, network in SG", "datafarm": "harvest: one template, 100 fillings, via a relay",
+    "owned-elsewhere": "owned elsewhere: owner in IR, network in SG",
+    "datafarm": "harvest: one template, 100 fillings, via a relay",
 }  # fmt: skip
 RING, STRANGER = "ring: 24 new accounts, one template, via a relay", "stranger: an unknown key"
 

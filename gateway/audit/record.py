@@ -78,7 +78,8 @@ def recorded_measures(entry: Mapping[str, Any]) -> dict[str, object]:
     values: dict[str, object] = {}
     for label, plain in entry.get("measures", {}).items():
         if isinstance(plain, dict):
-            values[label] = AtLeast(plain["at_least"]) if "at_least" in plain else Missing(str(plain["missing"]))
+            (kind, said) = next(iter(plain.items()))
+            values[label] = {"at_least": AtLeast, "missing": Missing, "failed": Failed}[kind](said)
         else:
             values[label] = plain
     return values
@@ -108,9 +109,9 @@ def _signals(view: View) -> dict[str, Any]:
 def _measured(value: object) -> object:
     if isinstance(value, AtLeast):
         return {"at_least": value.count}
-    if isinstance(value, (Missing, Failed)):
+    if isinstance(value, Missing):
         return {"missing": value.reason}
-    return value
+    return {"failed": value.reason} if isinstance(value, Failed) else value
 
 
 def rule_end(end: RuleEnd) -> dict[str, Any]:
@@ -134,7 +135,12 @@ def _view(decision: Decision, enforced: bool) -> dict[str, Any]:
 
 
 def _room(room: Room) -> dict[str, Any]:
-    entry = {"id": room.limit, "allowed": room.allowed, "remaining": room.remaining, "resets_at": timestamp_text(room.resets_at)}
+    entry = {
+        "id": room.limit,
+        "allowed": room.allowed,
+        "remaining": room.remaining,
+        "resets_at": timestamp_text(room.resets_at),
+    }
     return {**entry, "shadow": True} if room.shadow else entry
 
 

@@ -72,7 +72,10 @@ class OtelSpans:
         self._ids = PresetIds()
         self._made = 0
         self._provider = TracerProvider(
-            sampler=ALWAYS_ON, id_generator=self._ids, resource=Resource.create({"service.name": service}), shutdown_on_exit=False
+            sampler=ALWAYS_ON,
+            id_generator=self._ids,
+            resource=Resource.create({"service.name": service}),
+            shutdown_on_exit=False,
         )
         self._processor = BatchSpanProcessor(self._exporter, max_queue_size=8_192, schedule_delay_millis=500)
         self._provider.add_span_processor(self._processor)
@@ -109,9 +112,7 @@ class OtelSpans:
         dropped = max(0, self._made - self._exporter.exported - self._exporter.lost)
         return {"made": self._made, "exported": self._exporter.exported, "lost": self._exporter.lost, "not_yet": dropped}
 
-    def _client(
-        self, trace: Trace, judgement: Judgement, answer: Answer, entry: dict[str, Any], start: int, end: int
-    ) -> None:
+    def _client(self, trace: Trace, judgement: Judgement, answer: Answer, entry: dict[str, Any], start: int, end: int) -> None:
         call = judgement.facts.call
         name = f"{call.operation} {call.model or ''}".strip() if call else judgement.facts.method
         client = self._span(trace, trace.client, trace.server, name, SpanKind.CLIENT, start)

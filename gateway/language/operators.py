@@ -25,10 +25,10 @@ class Operand(StrEnum):
     """What stands to the right of an operator."""
 
     VALUE = "one value"
-    LIST = "a list of values or \"@name\""
+    LIST = 'a list of values or "@name"'
     PAIR = "two values, low and high, both included"
     PATTERN = "a regular expression (RE2)"
-    NETWORKS = "a list of networks or \"@name\""
+    NETWORKS = 'a list of networks or "@name"'
     FLAG = "true or false"
 
 

@@ -134,7 +134,7 @@ class Reader:
             named = self._named(node.value[1:], kind)
             return named.values, node.value, (named.pack, named.name)
         if not isinstance(node.value, list) or not node.value:
-            raise ValueError(f"needs a list of values or \"@name\", not {node.kind}")
+            raise ValueError(f'needs a list of values or "@name", not {node.kind}')
         values, before = set(), len(self.problems.found)
         for child in node.value:
             try:

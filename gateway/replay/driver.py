@@ -28,7 +28,11 @@ class Replayed:
 
 
 def replay(
-    exchanges: Iterable[Exchange], policy: Policy, catalogue: Catalogue, mode: Mode = Mode.ENFORCE, fail: FailModes | None = None
+    exchanges: Iterable[Exchange],
+    policy: Policy,
+    catalogue: Catalogue,
+    mode: Mode = Mode.ENFORCE,
+    fail: FailModes | None = None,
 ) -> Iterator[Replayed]:
     """Judge and settle every exchange at its recorded time, in the order given.
 
@@ -50,7 +54,6 @@ def replay(
 
 def answered(judgement: Judgement, recorded: Answer) -> Answer:
     """What the caller would have been answered: the refusal, or what the record says."""
-
 
     refusal = judgement.outcome.refusal
     if refusal is not None:

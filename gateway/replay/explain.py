@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.audit.record import recorded_measures, rule_end
-from gateway.decision import Decision, Mode, Room, Verdict
+from gateway.decision import Decision, Mode, Room, RuleEnd, Verdict
 from gateway.engine import Engine, Evaluated, rule_values
 from gateway.errors import ReplayError
 from gateway.gate import under
@@ -55,43 +55,55 @@ def explain(exchange: Exchange, entry: Mapping[str, Any], policy: Policy, catalo
 
 def tell(explanation: Explanation, only: str | None = None) -> Iterator[str]:
     """The explanation as lines of text. `only` names one rule; else every rule that did not simply fail to match."""
-    entry, policy = explanation.entry, explanation.engine.policy
-    exchange, outcome = entry["exchange"], entry["outcome"]
-    yield f"{entry['reference']}  {entry['at']}  {exchange['method']} {exchange['path']}"
-    yield f"policy          {entry['policy']['digest'][:19]}… version {entry['policy']['version']}, mode {entry['policy']['mode']}"
-    if not explanation.same_policy:
-        yield f"                evaluated below by another policy: {policy.digest[:19]}… version {policy.version}"
-    for name in ("account.id", "client.ip", "client.country"):
-        if name in entry["signals"]:
-            yield f"{name:<16}{entry['signals'][name]}"
-    yield f"outcome         {outcome['action']}" + (f", status {outcome['status']}, code {outcome['code']}" if "status" in outcome else "")
-    yield f"would           {outcome['would']} (as if every shadow rule were enforced)"
-    if exchange.get("cause"):
-        yield f"cause           {exchange['cause']}: the request could not be read as its protocol says"
-    if entry.get("state_error"):
-        yield f"state           {entry['state_error']}"
-    for room in entry["limits"]:
-        said = "had room" if room["allowed"] else "had no room"
-        shadow = ", shadow" if room.get("shadow") else ""
-        yield f"limit           {room['id']}{shadow}: {said}, {room['remaining']} left, resets {room['resets_at']}"
+    yield from _head(explanation)
     ended = {end.rule: end for end in explanation.decision.ends}
     for rule in explanation.engine.policy.rules:
         end = ended.get(rule.id)
-        if rule.mode is Mode.OFF or (rule.id != only if only else end is None):
-            continue
-        verdict = end.verdict if end else Verdict.NO_MATCH
-        yield ""
-        yield f"{rule.id}  {verdict}  ({rule.family}, {rule.mode})  {rule.title}"
-        if end and end.verdict is Verdict.MATCH:
-            yield f"  action {end.action}, would be {end.would}" + (f", step {end.step + 1}" if end.step is not None else "")
-        if end and end.excepted:
-            yield f"  exempted by exception {end.excepted}"
-        if rule.corroborate is not None and end and end.verdict is Verdict.MATCH:
+        if rule.mode is not Mode.OFF and (rule.id == only if only else end is not None):
+            yield ""
+            yield from _rule(rule, end or RuleEnd(rule.id, rule.mode, Verdict.NO_MATCH))
+            yield from _condition(rule.when, rule, explanation, "  ")
+
+
+def _head(explanation: Explanation) -> Iterator[str]:
+    entry, policy = explanation.entry, explanation.engine.policy
+    exchange, outcome, made_by = entry["exchange"], entry["outcome"], entry["policy"]
+    yield f"{entry['reference']}  {entry['at']}  {exchange['method']} {exchange['path']}"
+    yield _line("policy", f"{made_by['digest'][:19]}… version {made_by['version']}, mode {made_by['mode']}")
+    if not explanation.same_policy:
+        yield _line("", f"evaluated below by another policy: {policy.digest[:19]}… version {policy.version}")
+    for name in ("account.id", "client.ip", "client.country"):
+        if name in entry["signals"]:
+            yield _line(name, entry["signals"][name])
+    answered = f", status {outcome['status']}, code {outcome['code']}" if "status" in outcome else ""
+    yield _line("outcome", f"{outcome['action']}{answered}")
+    yield _line("would", f"{outcome['would']} (as if every shadow rule were enforced)")
+    if "cause" in exchange:
+        yield _line("cause", f"{exchange['cause']}: the request could not be read as its protocol says")
+    for name in ("state_error", "settle_error"):
+        if name in entry:
+            yield _line(name, entry[name])
+    for room in entry["limits"]:
+        said = "had room" if room["allowed"] else "had no room"
+        shadow = ", shadow" if room.get("shadow") else ""
+        yield _line("limit", f"{room['id']}{shadow}: {said}, {room['remaining']} left, resets {room['resets_at']}")
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<16}{text}"
+
+
+def _rule(rule: Rule, end: RuleEnd) -> Iterator[str]:
+    yield f"{rule.id}  {end.verdict}  ({rule.family}, {rule.mode})  {rule.title}"
+    if end.verdict is Verdict.MATCH:
+        yield f"  action {end.action}, would be {end.would}" + (f", step {end.step + 1}" if end.step is not None else "")
+        if rule.corroborate is not None:
             others = ", ".join(end.corroborated) or "none"
             yield f"  corroboration: needs {rule.corroborate.families} families; other families seen: {others}"
-        if end and end.error:
-            yield f"  error: {end.error}"
-        yield from _condition(rule.when, rule, explanation, "  ")
+    if end.excepted:
+        yield f"  exempted by exception {end.excepted}"
+    if end.error:
+        yield f"  error: {end.error}"
 
 
 def _condition(condition: Condition, rule: Rule, explanation: Explanation, indent: str) -> Iterator[str]:
@@ -144,6 +156,6 @@ def _compare(entry: Mapping[str, Any], decision: Decision) -> None:
     differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     first = differing[0] if differing else "the order of rules"
     raise ReplayError(
-        f"{entry['reference']}: evaluated again, {first} ends as {after.get(first, {}).get('verdict', 'no_match')}"
-        f" where the record says {before.get(first, {}).get('verdict', 'no_match')}: the record was altered, or the engine changed"
+        f"{entry['reference']}: evaluated again, {first} ends as {after.get(first, {}).get('verdict', 'no_match')} where the"
+        f" record says {before.get(first, {}).get('verdict', 'no_match')}: the record was altered, or the engine changed"
     )

@@ -135,15 +135,21 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         rules.add_row(*cells, lacked)
     console.print(rules)
     if report["labels"]:
-        labels = Table("label", "accounts", "exchanges", "matched", "acted on", "would act on", title="Labels", title_justify="left")
+        labels = Table(
+            "label", "accounts", "exchanges", "matched", "acted on", "would act on", title="Labels", title_justify="left"
+        )
         for name, row in report["labels"].items():
             labels.add_row(name, *(f"{row[key]:,}" for key in ("accounts", "exchanges", "matched", "acted_on", "would_act_on")))
         console.print(labels)
     acted = [account for account in report["accounts"] if account["rules"]]
     if acted:
-        table = Table("account", "label", "exchanges", "strongest", "would", "rules", title="Accounts with matches", title_justify="left")
+        table = Table(
+            "account", "label", "exchanges", "strongest", "would", "rules", title="Accounts with matches", title_justify="left"
+        )
         for row in acted[:50]:
-            table.add_row(row["id"], row["label"] or "", f"{row['exchanges']:,}", row["strongest"], row["would"], ", ".join(row["rules"]))
+            table.add_row(
+                row["id"], row["label"] or "", f"{row['exchanges']:,}", row["strongest"], row["would"], ", ".join(row["rules"])
+            )
         console.print(table)
         if len(acted) > 50:
             console.print(f"… and {len(acted) - 50:,} more; --format json has them all")

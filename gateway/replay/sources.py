@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gateway.audit.record import recorded_signals
-from gateway.errors import Place, RecordError
+from gateway.errors import Place, RecordError, did_you_mean
 from gateway.facts import Answer, Cause, End, Facts, Usage
 from gateway.signals import Catalogue
 from gateway.values import parse_timestamp
@@ -117,8 +117,31 @@ class Reader:
         raw = entry["body_raw"].encode("utf-8", "surrogateescape") if isinstance(entry.get("body_raw"), str) else None
         document = None if raw is not None else entry.get("body")
         size = len(raw) if raw is not None else int(head.header("content-length") or 0)
-        facts = self.intake.facts(head, Body(raw=raw, document=document, size=size), parse_timestamp(entry["ts"]), _account(entry))
+        at, account = parse_timestamp(entry["ts"]), self._account(entry)
+        facts = self.intake.facts(head, Body(raw=raw, document=document, size=size), at, account)
         return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), entry.get("label"))
+
+    def _account(self, entry: Mapping[str, Any]) -> Mapping[str, object] | None:
+        """The account a capture states: an id or a mapping of `account.*`; else its client and upstream key make one."""
+        given = entry.get("account")
+        if isinstance(given, Mapping):
+            named = {str(name).removeprefix("account."): value for name, value in given.items()}
+            return {name: self._account_value(name, value) for name, value in named.items()}
+        if given is not None:
+            return {"id": str(given)}
+        if "client" in entry:
+            key = entry.get("upstream_key")
+            return {"id": str(entry["client"]) if key is None else f"{entry['client']}#{key}"}
+        return None
+
+    def _account_value(self, name: str, value: object) -> object:
+        if name == "created":
+            return parse_timestamp(value)
+        signal = self.catalogue.get(f"account.{name}")
+        if signal is None:
+            known = [known.removeprefix("account.") for known in self.catalogue if known.startswith("account.")]
+            raise ValueError(f"unknown account value '{name}'; {did_you_mean(name, known)}")
+        return signal.type.parse(value)
 
     def _answer(self, entry: Mapping[str, Any], head: Head) -> Answer:
         response = entry.get("response") or {}
@@ -151,19 +174,6 @@ def _open(name: str) -> Any:
     if path.suffix in (".zst", ".parquet"):
         raise RecordError(Place(name), f"{path.suffix} records are not read yet; unpack to .jsonl or .jsonl.gz")
     return path.open("rb")
-
-
-def _account(entry: Mapping[str, Any]) -> Mapping[str, object] | None:
-    """The account a capture states: an id or a mapping of `account.*`; else its client and upstream key make one."""
-    given = entry.get("account")
-    if isinstance(given, Mapping):
-        return {str(name).removeprefix("account."): value for name, value in given.items()}
-    if given is not None:
-        return {"id": str(given)}
-    if "client" in entry:
-        key = entry.get("upstream_key")
-        return {"id": str(entry["client"]) if key is None else f"{entry['client']}#{key}"}
-    return None
 
 
 def _id(place: Place, text: Mapping[str, Any]) -> str:

@@ -214,8 +214,9 @@ for _ = 1, number() do
   answer[#answer + 1] = whole(first)
   answer[#answer + 1] = whole(second)
 end
-local takes = {}
-for place = 1, number() do takes[place] = next_take() end
-take_together(takes)
-for _ = 1, number() do take_together({ next_take() }) end
+for _ = 1, 2 do
+  local takes = {}
+  for place = 1, number() do takes[place] = next_take() end
+  take_together(takes)
+end
 return table.concat(answer, " ")

@@ -18,24 +18,25 @@ class MemoryState:
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self.max_keys = max_keys
         self.limits = Limits(max_keys)
+        self.shadow_limits = Limits(max_keys)  # apart, so that shadow keys never push a live one out
         self._tables: dict[str, Table] = {}
 
     def apply(self, batch: Batch) -> Reply:
         """Every operation of the batch, at the batch's time."""
         for take, at in batch.returns:
-            self.limits.give_back(take, at)
+            (self.shadow_limits if take.limit.shadow else self.limits).give_back(take, at)
         readings = [self._table(sight.window, batch.at).see(sight.key, sight.value, batch.at) for sight in batch.sights] \
             if batch.sights else []  # fmt: skip
         rooms = self.limits.take(batch.takes, batch.at) if batch.takes else []
-        shadow = [self.limits.take([take], batch.at)[0] for take in batch.shadow_takes] if batch.shadow_takes else []
+        shadow = self.shadow_limits.take(batch.shadow_takes, batch.at) if batch.shadow_takes else []
         return Reply(readings, rooms, shadow)
 
     def health(self) -> dict[str, object]:
         tables = self._tables.values()
         return {
             "kind": "memory",
-            "keys": sum(len(table) for table in tables) + len(self.limits),
-            "evicted": sum(table.evicted for table in tables) + self.limits.evicted,
+            "keys": sum(len(table) for table in tables) + len(self.limits) + len(self.shadow_limits),
+            "evicted": sum(table.evicted for table in tables) + self.limits.evicted + self.shadow_limits.evicted,
         }
 
     def _table(self, window: Window, at: int) -> Table:

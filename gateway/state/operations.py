@@ -91,8 +91,8 @@ class Take:
 class Batch:
     """Everything one exchange asks of the state at one time.
 
-    takes: taken together or not at all. shadow_takes: each on its own, on counters of its own. returns: units taken
-    earlier by a request that was then refused, with the time of the take; they are given back first.
+    takes: taken together or not at all. shadow_takes: the same, on counters of their own. returns: units taken earlier by
+    a request that was then refused, with the time of the take; they are given back first.
     """
 
     at: int

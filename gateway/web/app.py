@@ -61,9 +61,7 @@ class Process:
         return {"status": "degraded" if problems else "ok", "problems": problems, "policy": policy, "parts": parts}
 
 
-def build(
-    config: Config, clock: Callable[[], int] = wall_clock, address: Callable[[Head], Head] | None = None
-) -> Process:
+def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callable[[Head], Head] | None = None) -> Process:
     """Assemble the gateway of a config. Raises ConfigError, PolicyError or StateError.
 
     clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.

@@ -98,9 +98,7 @@ class PolicyMiddleware:
             raise
         await self._settle(exchange, End.UPSTREAM_CUT)
 
-    async def _carry_out(
-        self, plan: Refuse | Forward, exchange: Exchange, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _carry_out(self, plan: Refuse | Forward, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         async def tapped(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 headers = exchange.answer_head(message["status"], list(message.get("headers", ())))

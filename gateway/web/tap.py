@@ -92,9 +92,7 @@ class Tap:
     def _event(self, event: bytes) -> None:
         if b'"usage"' not in event and (self.model or b'"model"' not in event):
             return
-        data = b"\n".join(
-            line[5:].lstrip() for line in event.splitlines() if line.startswith(b"data:")
-        )
+        data = b"\n".join(line[5:].lstrip() for line in event.splitlines() if line.startswith(b"data:"))
         if data.startswith(b"{"):
             self._document(data)
 

@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from gateway.plugins.protocols.reading import Document, count, message, model_name, scalars, tool_names, typed
-
 from gateway.decision import Public
 from gateway.facts import Call, Message, Usage
+from gateway.plugins.protocols.reading import Document, count, message, model_name, scalars, tool_names, typed
 from gateway.protocol import Route, Unreadable
 from gateway.registry import Registry, Settings
 

@@ -51,8 +51,12 @@ rules:
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def settle(spans: OtelSpans, model: str = "m-1", answer: Answer | None = None, parent: str | None = PARENT, kept: bool = True) -> str:
-    call = Call("chat", model, True, {"max_tokens": 128, "temperature": 0.5}, "SECRET-SYSTEM", (Message("user", "SECRET-PROMPT"),))
+def settle(
+    spans: OtelSpans, model: str = "m-1", answer: Answer | None = None, parent: str | None = PARENT, kept: bool = True
+) -> str:
+    call = Call(
+        "chat", model, True, {"max_tokens": 128, "temperature": 0.5}, "SECRET-SYSTEM", (Message("user", "SECRET-PROMPT"),)
+    )
     exchange = Facts(
         at=START, path="/v1/chat/completions", protocol="openai", route="chat.completions", template="/v1/chat/completions",
         headers=(("user-agent", "curl/8"), ("authorization", "Bearer sk-SECRET")), credential="0123456789abcdef", size=321,

@@ -31,12 +31,15 @@ def test_one_trace_from_caller_to_upstream(tmp_path: Path) -> None:
 
     with collector() as endpoint, served(upstream) as port:
         (tmp_path / "gateway.yaml").write_text(
-            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{port}'}}}}\naudit: {{records: audit.jsonl, otlp: '{endpoint.url}'}}\n"
+            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{port}'}}}}\n"
+            f"audit: {{records: audit.jsonl, otlp: '{endpoint.url}'}}\n"
         )
         process = build(load_config(tmp_path / "gateway.yaml", {}))
         with served(process.app, lifespan="on") as gateway:
             answer = httpx.post(f"http://127.0.0.1:{gateway}/v1/chat/completions", json=BODY, headers=HEADERS)
-            refused = httpx.post(f"http://127.0.0.1:{gateway}/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
+            refused = httpx.post(
+                f"http://127.0.0.1:{gateway}/v1/chat/completions", content=b"{", headers={"content-type": "application/json"}
+            )
         spans = endpoint.spans()
     assert (answer.status_code, refused.status_code) == (200, 400)
     ours = {span.kind: span for span in spans if span.trace_id.hex() == TRACE}

@@ -38,9 +38,11 @@ class Stub(asyncio.Protocol):
 
 def request(account: int, size: int, number: int) -> bytes:
     """A chat request of about `size` bytes, of one of the accounts, with a text of its own."""
-    text = f"Summarise the report number {number} for the board. " + "The quarter went as planned. " * (max(0, size - 350) // 29)
-    body = json.dumps({"model": "bench", "messages": [{"role": "system", "content": "You are brief."},
-                                                      {"role": "user", "content": text}], "temperature": 0.2}).encode()  # fmt: skip
+    text = f"Summarise the report number {number} for the board. " + "The quarter went as planned. " * (
+        max(0, size - 350) // 29
+    )
+    messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": text}]
+    body = json.dumps({"model": "bench", "messages": messages, "temperature": 0.2}).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nuser-agent: OpenAI/Python 3.54.0\r\nx-stainless-lang: python\r\n"
         f"accept: application/json\r\ncontent-type: application/json\r\nauthorization: Bearer sk-{account}\r\n"

@@ -111,7 +111,9 @@ def by_middleware(policies: list[Path]) -> list[dict[str, Any]]:
     registry = load_registry({"identity": {"hash_key": KEY}})
     now: dict[str, Any] = {}
     found: list[dict[str, Any]] = []
-    gate = Gate(load(policies, registry.signals), registry.signals, fail=FailModes(), sink=lambda j, a: found.append(record(j, a)))
+    gate = Gate(
+        load(policies, registry.signals), registry.signals, fail=FailModes(), sink=lambda j, a: found.append(record(j, a))
+    )
     door = Door(Intake(registry, KEY), gate, clock=lambda: now["ts"] * 1_000_000, timer=lambda: 0)
     app = PolicyMiddleware(upstream, door=door)
 
@@ -121,7 +123,8 @@ def by_middleware(policies: list[Path]) -> list[dict[str, Any]]:
             path, _, query = capture["path"].partition("?")
             host, _, port = capture["conn"].rpartition(":")
             scope = {
-                "type": "http", "method": capture["method"], "path": path, "query_string": query.encode(), "http_version": "1.1",
+                "type": "http", "method": capture["method"], "path": path, "query_string": query.encode(),
+                "http_version": "1.1",
                 "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in capture["headers"]],
                 "client": (host, int(port)),
             }  # fmt: skip

@@ -157,7 +157,7 @@ USES = {
         ("leaf", Verdict.ERROR),
         ("pattern", Verdict.ERROR),
         ("key", Verdict.ERROR),
-        ("sum", Verdict.NO_MATCH),
+        ("sum", Verdict.ERROR),
         ("where", Verdict.NO_MATCH),  # not counted, so the count itself is known
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Action, Mode, Verdict
+from gateway.facts import Cause, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.values import SECOND, Failed
@@ -196,3 +197,25 @@ def test_a_broken_shadow_rule_ends_as_error_and_stops_there(broken: object) -> N
     outcome = Gate(found, CATALOGUE).judge(facts(Sent({"account.id": "a", "request.n": broken}, 0, 200), START)).outcome
     assert [(end.rule, end.verdict) for end in outcome.decision.ends] == [("p.broken", Verdict.ERROR), ("p.tag", Verdict.MATCH)]
     assert (outcome.tags, outcome.refusal, outcome.decision.would) == (("t",), None, Action.TAG)
+
+
+@pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.OFF])
+@pytest.mark.parametrize("cause", [Cause.BODY_MALFORMED, Cause.MEDIA_TYPE, Cause.BODY_ENCODING])
+def test_below_an_overall_shadow_nothing_is_refused_that_could_pass(mode: Mode, cause: Cause) -> None:
+    gate = Gate(policy("pack: t\nversion: 1\nlanguage: 1\n"), CATALOGUE, mode=mode)
+    outcome = gate.judge(Facts(at=START, cause=cause)).outcome
+    assert (outcome.refusal, outcome.action, outcome.would) == (None, Action.ALLOW, Action.DENY)
+
+
+def test_what_cannot_be_passed_on_is_refused_in_shadow_too() -> None:
+    gate = Gate(policy("pack: t\nversion: 1\nlanguage: 1\n"), CATALOGUE, mode=Mode.SHADOW)
+    refusal = gate.judge(Facts(at=START, cause=Cause.BODY_TOO_LARGE)).outcome.refusal
+    assert refusal is not None
+    assert refusal.status == 413
+
+
+def test_a_shadow_limit_without_its_key_refuses_in_the_would_view_only() -> None:
+    limit = "limits: [{id: t.limit, per: [account.id], limit: 1/minute, on_missing: refuse, mode: shadow}]\n"
+    gate = Gate(policy("pack: t\nversion: 1\nlanguage: 1\n" + limit), CATALOGUE)
+    outcome = gate.judge(Facts(at=START)).outcome
+    assert (outcome.refusal, outcome.action, outcome.would) == (None, Action.ALLOW, Action.DENY)

@@ -16,7 +16,10 @@ from gateway.web.intake import Body, Head, Intake
 
 REGISTRY = load_registry({"identity": {"hash_key": b"a key of the tests' own"}})
 INTAKE = Intake(REGISTRY, b"a key of the tests' own")
-TEMPLATE = "Rewrite the given prompt into a harder one.\n#Given Prompt#:\n{}\n#Rewritten Prompt#:\nWrite only the new prompt, nothing else."
+TEMPLATE = (
+    "Rewrite the given prompt into a harder one.\n#Given Prompt#:\n{}\n"
+    "#Rewritten Prompt#:\nWrite only the new prompt, nothing else."
+)
 
 
 def view(*messages: tuple[str, str]) -> View:
@@ -40,7 +43,12 @@ def test_fillings_share_a_template(one: str, other: str) -> None:
 
 
 def test_different_questions_have_different_templates() -> None:
-    questions = ["how do I pronounce robotics", "what is a schema migration", "write a haiku about the sea", "why is the sky blue"]
+    questions = [
+        "how do I pronounce robotics",
+        "what is a schema migration",
+        "write a haiku about the sea",
+        "why is the sky blue",
+    ]
     assert len({template(("user", question)) for question in questions}) == len(questions)
 
 

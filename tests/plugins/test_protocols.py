@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from gateway.plugins.protocols import anthropic, openai
-from gateway.plugins.protocols.reading import LONGEST_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.decision import Public
 from gateway.errors import ConfigError
 from gateway.facts import Message, Usage
+from gateway.plugins.protocols import anthropic, openai
+from gateway.plugins.protocols.reading import LONGEST_NAME
 from gateway.protocol import Unreadable
 from gateway.registry import load
 from gateway.web.intake import Head
@@ -265,7 +265,8 @@ def test_error_events_are_whole_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "protocol"), [((("anthropic-version", "2023-06-01"),), "anthropic"), ((("authorization", "Bearer k"),), "openai")]
+    ("headers", "protocol"),
+    [((("anthropic-version", "2023-06-01"),), "anthropic"), ((("authorization", "Bearer k"),), "openai")],
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/some-model"])
 def test_a_path_that_two_protocols_share_is_told_by_its_header(

@@ -79,8 +79,15 @@ def signals(settings: dict[str, Any], **facts: Any) -> View:
 
 
 def test_country_asn_age_and_source(tmp_path: Path) -> None:
-    country = write(tmp_path / "c.mmdb", {"203.0.113.0/24": {"country": {"iso_code": "FR"}}, "2001:db8::/32": {"country": {"iso_code": "NO"}}})
-    asn = write(tmp_path / "a.mmdb", {"203.0.113.0/24": {"autonomous_system_number": 64500, "autonomous_system_organization": "Example"}}, "Test-ASN")
+    country = write(
+        tmp_path / "c.mmdb",
+        {"203.0.113.0/24": {"country": {"iso_code": "FR"}}, "2001:db8::/32": {"country": {"iso_code": "NO"}}},
+    )
+    asn = write(
+        tmp_path / "a.mmdb",
+        {"203.0.113.0/24": {"autonomous_system_number": 64500, "autonomous_system_organization": "Example"}},
+        "Test-ASN",
+    )
     settings = {"geo": {"country": country, "asn": asn}}
     view = signals(settings, peer="203.0.113.9")
     assert view.get("client.country") == "FR"

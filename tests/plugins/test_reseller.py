@@ -21,7 +21,10 @@ INTAKE = Intake(REGISTRY, b"a key of the tests' own")
 
 def view(headers: dict[str, str] | None = None, raw: bytes | None = None, **facts: Any) -> View:
     head = Head("POST", "/v1/chat/completions", headers=tuple((headers or {}).items()), peer=facts.get("peer"))
-    return View(INTAKE.facts(head, Body(raw=raw), 0) if raw is not None else Facts(at=0, headers=head.headers, **facts), REGISTRY.signals)
+    return View(
+        INTAKE.facts(head, Body(raw=raw), 0) if raw is not None else Facts(at=0, headers=head.headers, **facts),
+        REGISTRY.signals,
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,25 +52,32 @@ def test_what_a_user_agent_claims(agent: str, family: str, version: str | None, 
 def test_the_fingerprint_is_the_order_of_names() -> None:
     first = view({"accept": "a", "user-agent": "b", "x-one": "c"}).get("client.fingerprint")
     assert first == view({"accept": "x", "user-agent": "y", "x-one": "z"}).get("client.fingerprint")
-    assert first == view({"accept": "a", "host": "h", "user-agent": "b", "content-length": "9", "x-one": "c"}).get("client.fingerprint")
+    assert first == view({"accept": "a", "host": "h", "user-agent": "b", "content-length": "9", "x-one": "c"}).get(
+        "client.fingerprint"
+    )
     assert first != view({"user-agent": "b", "accept": "a", "x-one": "c"}).get("client.fingerprint")
 
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "a < b & c é"}], "stream": False, "n": 1}
 
 
+def dumped(escape: bool = False, **options: Any) -> str:
+    text = json.dumps(BODY, separators=(",", ":"), ensure_ascii=False, **options)
+    return text.replace("<", "\\u003c").replace("&", "\\u0026") if escape else text
+
+
 @pytest.mark.parametrize(
     ("raw", "style"),
     [
         (json.dumps(BODY), {"spaced", "ascii-escapes"}),
-        (json.dumps(BODY, separators=(",", ":"), ensure_ascii=False), {"compact", "raw-utf8"}),
-        (json.dumps(BODY, separators=(",", ":"), ensure_ascii=False, sort_keys=True), {"compact", "raw-utf8", "keys-sorted", "content-before-role"}),
-        (json.dumps(BODY, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c").replace("&", "\\u0026"), {"compact", "raw-utf8", "html-escapes"}),
+        (dumped(), {"compact", "raw-utf8"}),
+        (dumped(sort_keys=True), {"compact", "raw-utf8", "keys-sorted", "content-before-role"}),
+        (dumped(escape=True), {"compact", "raw-utf8", "html-escapes"}),
         (json.dumps({**BODY, "messages": [{"role": "user", "content": "the text \\u003c itself"}]}), {"spaced"}),
         (json.dumps(BODY, indent=2), {"ascii-escapes"}),
         ('{"a":"x: y, z"}', {"compact"}),
     ],
-)  # fmt: skip
+)
 def test_how_a_body_was_serialised(raw: str, style: set[str]) -> None:
     assert json_style(raw.encode(), tuple(json.loads(raw))) == style
 

@@ -54,6 +54,10 @@ def test_a_raw_body_is_read_like_a_live_one() -> None:
     [
         ({"account": "a1", "client": "c"}, {"id": "a1"}),
         ({"account": {"account.id": "a1", "plan": "free"}}, {"id": "a1", "plan": "free"}),
+        (
+            {"account": {"id": "a1", "age": "2s", "billing_country": "no"}},
+            {"id": "a1", "age": 2_000_000, "billing_country": "NO"},
+        ),
         ({"client": "c"}, {"id": "c"}),
         ({"client": "c", "upstream_key": 2}, {"id": "c#2"}),
         ({}, None),
@@ -64,7 +68,9 @@ def test_whose_account_a_capture_is(more: dict[str, Any], account: dict[str, Any
 
 
 def test_the_recorded_answer() -> None:
-    answer = one(response={"status": 200, "usage": {"prompt_tokens": 3, "completion_tokens": 4}, "text": "x", "end": "client-gone"}).answer
+    answer = one(
+        response={"status": 200, "usage": {"prompt_tokens": 3, "completion_tokens": 4}, "text": "x", "end": "client-gone"}
+    ).answer
     assert (answer.status, answer.usage.input_tokens, answer.usage.output_tokens, answer.end) == (200, 3, 4, End.CLIENT_GONE)
 
 
@@ -76,9 +82,11 @@ def test_the_recorded_answer() -> None:
         ("{}", "is neither a capture"),
         ('{"ts": 1, "headers": 5, "method": "GET", "path": "/"}', "is not a whole record: TypeError"),
         ('{"ts": "yesterday", "headers": [], "method": "GET", "path": "/"}', "is not a time"),
+        ('{"ts": 1, "headers": [], "method": "GET", "path": "/", "account": {"aeg": "3d"}}', "did you mean 'age'?"),
+        ('{"ts": 1, "headers": [], "method": "GET", "path": "/", "account": {"age": 3}}', "is not a duration"),
         ('{"ts": 1, "headers": []}', "is not a whole record: KeyError: 'path'"),
         ('{"signals": {}, "policy": {}}', "is not a whole record: KeyError"),
-        ('{"signals": {"client.country": "XX"}, "policy": {}, "exchange": {"method": "GET", "path": "/"}, "at": 1, "id": "x"}', "ISO 3166"),
+        ('{"signals": {"client.country": "XX"}, "policy": {}, "exchange": {"method": "", "path": ""}, "at": 1}', "ISO 3166"),
     ],
 )  # fmt: skip
 def test_what_is_no_record_is_named(line: str, message: str) -> None:

@@ -15,10 +15,25 @@ SHADOW = Take(Limit("one", 1, 10, Pace.MOVING, shadow=True), ("a",))
 
 def test_answers_come_in_the_order_of_the_batch() -> None:
     sights = [Sight(COUNT, (key,), 1) for key in ("a", "b", "a")]
-    reply = MemoryState().apply(Batch(START, sights, [ONE], [SHADOW, SHADOW]))
+    reply = MemoryState().apply(Batch(START, sights, [ONE], [SHADOW]))
     assert reply.readings == [1, 1, 2]
     assert [room.allowed for room in reply.rooms] == [True]
-    assert [(room.allowed, room.shadow) for room in reply.shadow_rooms] == [(True, True), (False, True)]
+    assert [(room.allowed, room.shadow) for room in reply.shadow_rooms] == [(True, True)]
+
+
+def test_shadow_limits_are_taken_together_too() -> None:
+    state, roomy = MemoryState(), Take(Limit("roomy", 5, 10, shadow=True), ("a",))
+    state.apply(Batch(START, shadow_takes=[SHADOW]))
+    rooms = state.apply(Batch(START, shadow_takes=[SHADOW, roomy])).shadow_rooms
+    assert [(room.allowed, room.remaining) for room in rooms] == [(False, 0), (True, 5)]
+
+
+def test_shadow_keys_never_push_a_live_one_out() -> None:
+    state, plan = MemoryState(max_keys=2), Limit("plan", 1, 60)
+    for number in range(10):
+        shadow = [Take(Limit("trial", 1, 60, shadow=True), (f"s{number}",))]
+        room = state.apply(Batch(START, takes=[Take(plan, ("a",))], shadow_takes=shadow)).rooms[0]
+        assert room.allowed is (number == 0)
 
 
 def test_returns_come_before_takes() -> None:

@@ -1,4 +1,4 @@
-"""Two gateway processes over one real Redis: the limits of one, declared failure when it is gone, recovery without a restart."""
+"""Two gateway processes over one real Redis: the limits of one, declared failure, recovery without a restart."""
 
 from __future__ import annotations
 

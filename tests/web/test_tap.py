@@ -10,12 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from gateway.plugins.protocols.anthropic import Anthropic
-from gateway.plugins.protocols.openai import OpenAI
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.facts import Usage
+from gateway.plugins.protocols.anthropic import Anthropic
+from gateway.plugins.protocols.openai import OpenAI
 from gateway.web.tap import MOST_EVENT, MOST_JSON, Tap
 from tests.web.faulty import ANSWER, MESSAGES, STREAM, delta
 
