@@ -81,6 +81,11 @@ class Gate:
         self.policy = policy
         self._engine = Engine(under(policy, self.mode))
 
+    @property
+    def local(self) -> bool:
+        """Whether judging is a plain function call, because the state is in this process."""
+        return isinstance(self.state, MemoryState)
+
     def judge(self, facts: Facts) -> Judgement:
         """Judge with state in this process: a plain function call."""
         state = self.state

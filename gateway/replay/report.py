@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gateway.decision import Action, Mode, Verdict
+from gateway.decision import Action, Mode, Outcome, Verdict
 from gateway.language.policy import Policy
 from gateway.replay.driver import Replayed
 from gateway.values import Failed, Missing, timestamp_text
@@ -66,8 +66,9 @@ class Report:
         self.would[str(outcome.would)] += 1
         tally = self.accounts.setdefault(account, AccountTally(self.labels.get(account, exchange.label)))
         tally.exchanges += 1
-        tally.strongest = max(tally.strongest, outcome.action)
-        tally.would = max(tally.would, outcome.would)
+        action, would = _by_policy(outcome)
+        tally.strongest = max(tally.strongest, action)
+        tally.would = max(tally.would, would)
         for end in outcome.decision.ends:
             rule = self.rules[end.rule]
             rule.verdicts[str(end.verdict)] += 1
@@ -153,6 +154,13 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         console.print(table)
         if len(acted) > 50:
             console.print(f"… and {len(acted) - 50:,} more; --format json has them all")
+
+
+def _by_policy(outcome: Outcome) -> tuple[Action, Action]:
+    """What rules and limits did, and would do: an unreadable request says nothing of its account."""
+    unreadable = outcome.refusal is not None and outcome.refusal.by[0].startswith("intake:")
+    full = Action.THROTTLE if any(not room.allowed for room in outcome.rooms) else Action.ALLOW
+    return (outcome.decision.action if unreadable else outcome.action), max(outcome.decision.would, full)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

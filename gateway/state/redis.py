@@ -125,14 +125,11 @@ def written(batch: Batch, prefix: str) -> tuple[list[bytes], list[bytes]]:
     for sight in batch.sights:
         keys += _window_keys(prefix, sight)
         words.append(_sight(sight, batch.at, texts))
-    words.append(str(len(batch.takes)))
-    for take in batch.takes:
-        keys.append(_limit_key(prefix, take))
-        words.append(_take(take.limit, batch.at, batch.takes.count(take)))
-    words.append(str(len(batch.shadow_takes)))
-    for take in batch.shadow_takes:
-        keys.append(_limit_key(prefix, take))
-        words.append(_take(take.limit, batch.at, 1))
+    for takes in (batch.takes, batch.shadow_takes):
+        words.append(str(len(takes)))
+        for take in takes:
+            keys.append(_limit_key(prefix, take))
+            words.append(_take(take.limit, batch.at, takes.count(take)))
     return keys, [" ".join(words).encode(), *texts]
 
 

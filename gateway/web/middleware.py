@@ -126,7 +126,11 @@ class PolicyMiddleware:
 
     async def _settle(self, exchange: Exchange, end: End) -> None:
         found = exchange.finish(end)
-        if found is not None and exchange.judgement is not None:
+        if found is None or exchange.judgement is None:
+            return
+        if self.door.gate.local:
+            self.door.gate.settle(exchange.judgement, found)
+        else:  # shielded: a client that goes away must not stop what is counted of it
             await asyncio.shield(self.door.gate.settle_remote(exchange.judgement, found))
 
 
