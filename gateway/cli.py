@@ -10,31 +10,29 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway import __version__
-from gateway.audit.record import record
-from gateway.audit.trail import line
 from gateway.config import Config, bundled_rules, load_config
-from gateway.errors import ConfigError, LoadError, Place, PolicyError, RecordError, ReplayError, SluiceError
+from gateway.errors import ConfigError, LoadError, PolicyError, RecordError, ReplayError, SluiceError
 from gateway.language.compile import load, pack_files
 from gateway.language.lint import lint
-from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
-from gateway.replay.cases import Results, load_cases
-from gateway.replay.cases import run as run_cases
-from gateway.replay.driver import DRY_RUN_KEY, Replayed, replay
+from gateway.replay.cases import load_cases
+from gateway.replay.driver import DRY_RUN_KEY
+from gateway.replay.dry_run import dry_run as run_dry
 from gateway.replay.explain import explain as explain_record
 from gateway.replay.explain import tell
-from gateway.replay.report import Report, show
-from gateway.replay.sources import Exchange, Reader
+from gateway.replay.report import show
+from gateway.replay.rule_tests import Results
+from gateway.replay.rule_tests import run as run_cases
+from gateway.replay.sources import Reader, line_at, line_of
 from gateway.web.intake import Intake
 
 GRACE = 30  # seconds that running streams have left after the order to stop
@@ -155,15 +153,18 @@ def dry_run(
         _fail(error, 2)
     try:
         named = json.loads(labels.read_text()) if labels else {}
-        report, reader, benign = _replay(records, policy, registry, settings, named, decisions)
+        report, reader = run_dry(
+            records, policy, registry, hash_key=settings.hash_key if settings else DRY_RUN_KEY,
+            fail=settings.fail if settings else None, labels=named, decisions=decisions, on_error=_tell_unreadable,
+        )  # fmt: skip
     except (OSError, ValueError, RecordError) as error:
         _fail(error, 3)
     result = report.as_dict(reader.read, reader.unreadable)
     _write_report(result, form, out)
     if not reader.read:
         _fail("no record could be read", 3)
-    if max_benign_share is not None and benign[1] and benign[0] / benign[1] > max_benign_share:
-        _fail(f"{benign[0] / benign[1]:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
+    if max_benign_share is not None and report.benign_share > max_benign_share:
+        _fail(f"{report.benign_share:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
 
 
 @main.command()
@@ -187,9 +188,8 @@ def explain(
     if only is not None and policy.rule(only) is None:
         _fail(f"no rule '{only}' in this policy", 2)
     try:
-        place, text = (
-            _line(where) if where else _search(reference or "", settings.records if settings and settings.records else records)
-        )
+        kept = settings.records if settings and settings.records else records
+        place, text = line_at(where) if where else line_of(reference or "", kept)
         exchange = Reader(Intake(registry, DRY_RUN_KEY), registry.signals).exchange(text, place)
         entry = json.loads(text)
         if "signals" not in entry:
@@ -251,6 +251,10 @@ def _sorted(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     return packs, configs
 
 
+def _tell_unreadable(error: RecordError) -> None:
+    click.echo(f"unreadable: {error}", err=True)
+
+
 def _tell_tests(results: Results) -> None:
     for failure in results.failures:
         click.echo(str(failure))
@@ -260,50 +264,6 @@ def _tell_tests(results: Results) -> None:
     click.echo(f"{results.ran} cases, {passed} passed, {len(results.uncovered)} gaps")
     if not results.ran:
         click.echo("no case was run: write <pack>.test.yaml beside the pack", err=True)
-
-
-def _replay(
-    names: Sequence[str],
-    policy: Policy,
-    registry: Registry,
-    settings: Config | None,
-    labels: Mapping[str, str],
-    decisions: Path | None,
-) -> tuple[Report, Reader, tuple[int, int]]:
-    key = settings.hash_key if settings else DRY_RUN_KEY
-    reader = Reader(Intake(registry, key), registry.signals, lambda error: click.echo(f"unreadable: {error}", err=True))
-    report = Report(policy, labels)
-    refused = benign = 0
-    out = decisions.open("wb") if decisions else None
-    try:
-        stream = _progress(reader.exchanges(names))
-        fail = settings.fail if settings else None
-        for replayed in replay(stream, policy, registry.signals, fail=fail):
-            report.add(replayed)
-            if (labels.get(_account(replayed)) or replayed.exchange.label) not in (None, "distill"):
-                benign += 1
-                refused += replayed.judgement.outcome.would.refuses
-            if out is not None:
-                entry = record(replayed.judgement, replayed.answer)
-                out.write(line({**entry, "label": replayed.exchange.label} if replayed.exchange.label else entry))
-    finally:
-        if out is not None:
-            out.close()
-    return report, reader, (refused, benign)
-
-
-def _account(replayed: Replayed) -> str:
-    return str(replayed.judgement.view.get("account.id"))
-
-
-def _progress(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:
-    columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        for number, exchange in enumerate(exchanges, 1):
-            if number % 256 == 0:
-                progress.update(task, completed=number)
-            yield exchange
 
 
 def _write_report(result: dict[str, Any], form: str, out: Path | None) -> None:
@@ -319,26 +279,6 @@ def _write_report(result: dict[str, Any], form: str, out: Path | None) -> None:
         return
     with out.open("w") as file:
         show(result, Console(file=file, width=140))
-
-
-def _line(where: str) -> tuple[Place, bytes]:
-    name, _, number = where.rpartition(":")
-    if not name or not number.isdigit():
-        raise click.UsageError("--record takes FILE:LINE")
-    with Path(name).open("rb") as file:
-        for count, text in enumerate(file, 1):
-            if count == int(number):
-                return Place(name, count, 1), text
-    raise LookupError(f"{name} has no line {number}")
-
-
-def _search(reference: str, records: Path) -> tuple[Place, bytes]:
-    wanted = reference.removeprefix("sg-").encode()
-    with records.open("rb") as file:
-        for count, text in enumerate(file, 1):
-            if b'"id":"' + wanted + b'"' in text:
-                return Place(str(records), count, 1), text
-    raise LookupError(f"no decision {reference} in {records}")
 
 
 def _fail(error: object, code: int) -> NoReturn:

@@ -10,29 +10,24 @@ Redis in one round trip, a replay from recorded time) hands back the replies.
 
 Shadow rules see enforced and shadow matches and count on limits of their own; enforced rules see only enforced ones. Where
 corroboration can tell the two views apart, an enforced throttle counts for the would-be view on a shadow counter as well.
-
-Longer than the house likes, because the four steps are one argument and are read together.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 from gateway.decision import Action, Decision, Mode, Room, RuleEnd, Verdict
 from gateway.language.conditions import lacking
-from gateway.language.measures import Measure, Ratio
+from gateway.language.measures import Measure
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy, Rule
+from gateway.readings import NOTHING_COUNTED, counted, exception_of, key_of, labels_of, rule_values, step_of
 from gateway.signals import View
-from gateway.state.operations import Batch, Count, Reply, Sight, Take, joined
-from gateway.values import AtLeast, Failed, Missing
+from gateway.state.operations import Batch, Reply, Sight, Take
+from gateway.values import Failed, Missing
 
-NOTHING_COUNTED = Missing("nothing counted yet")
-CAPPED = Missing("a count reached its cap")
 NO_STATE = Missing("state unavailable")
-NOT_COUNTED = Missing("not counted: its rule is off")
 
 
 @dataclass(slots=True)
@@ -96,7 +91,7 @@ class Engine:
         self._rules = [rule for rule in policy.rules if rule.mode is not Mode.OFF]
         self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
         self._families = sorted({rule.family for rule in self._rules})
-        counted = {label for rule in self._rules for measure in rule.measures.values() for label in _labels(measure)}
+        counted = {label for rule in self._rules for measure in rule.measures.values() for label in labels_of(measure)}
         self._measures = [measure for measure in policy.measures if measure.label in counted]
         specs = [rule.corroborate for rule in self._rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
@@ -176,7 +171,7 @@ class Engine:
             prepared.values[measure.label] = key
             return
         try:
-            value = _counted(measure, view) if count else None
+            value = counted(measure, view) if count else None
         except Exception as error:  # a provider of the wrong type: its rules end as error, the others go on
             prepared.values[measure.label] = Failed(f"{type(error).__name__}: {error}")
             return
@@ -214,12 +209,12 @@ class Engine:
             if truth is None:
                 missing, failure = lacking(rule.when, values)
                 return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, missing, failure)
-            excepted = _exception(rule, view)
+            excepted = exception_of(rule, view)
         except Exception as error:  # a rule that breaks (a provider of the wrong type) must not decide for the others
             return Ended(rule, Verdict.ERROR, error=f"{type(error).__name__}: {error}")
         if excepted:
             return Ended(rule, Verdict.MATCH, excepted=excepted)
-        step = _step(rule, values)
+        step = step_of(rule, values)
         effect = rule.response.effects[step] if step is not None else _OBSERVE
         return Ended(rule, Verdict.MATCH, would=effect, effect=effect if rule.mode is Mode.ENFORCE else None, step=step)
 
@@ -255,84 +250,6 @@ def _end(end: Ended, full: Mapping[str, bool], would_full: Mapping[str, bool]) -
 
 def _lowered(effect: Effect | None, otherwise: Action) -> Effect | None:
     return _OTHERWISE[otherwise] if effect is not None and effect.action > otherwise else effect
-
-
-def _labels(measure: Measure | Ratio) -> tuple[str, ...]:
-    return (measure.over.label, measure.under.label) if isinstance(measure, Ratio) else (measure.label,)
-
-
-def key_of(names: tuple[str, ...], view: View) -> tuple[str, ...] | Missing | Failed:
-    """The key under these signals, or what it lacks: a missing part never becomes one shared bucket."""
-    parts = []
-    for name in names:
-        value = view.get(name)
-        if isinstance(value, (Missing, Failed)):
-            return replace(value, reason=f"no {name}: {value.reason}")
-        if not isinstance(value, (str, int, float, frozenset)):
-            return Failed(f"no {name}: {type(value).__name__} is no key")
-        parts.append(_text(value))
-    return tuple(parts)
-
-
-def _text(value: object) -> str:
-    return joined(tuple(sorted(map(str, value)))) if isinstance(value, frozenset) else str(value)
-
-
-def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable[[str], object]:
-    """The values a rule's names stand for: its own measures first, then signals."""
-
-    def values(name: str) -> object:
-        declared = rule.measures.get(name)
-        if declared is None:
-            return view.get(name)
-        if isinstance(declared, Ratio):
-            return _ratio(*(measured.get(label, NOT_COUNTED) for label in _labels(declared)))
-        return measured.get(declared.label, NOT_COUNTED)
-
-    return values
-
-
-def _ratio(over: object, under: object) -> object:
-    for part in (over, under):
-        if isinstance(part, (Missing, Failed)):
-            return part
-    if isinstance(over, AtLeast) or isinstance(under, AtLeast):
-        return CAPPED
-    return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
-
-
-def _counted(measure: Measure, view: View) -> int | str | Failed | None:
-    if measure.where is not None and measure.where.evaluate(view.get) is not True:
-        return None
-    if measure.of is None:
-        return 1
-    value = view.get(measure.of)
-    if isinstance(value, Missing):
-        return None
-    if isinstance(value, Failed) or (measure.window.kind is Count.SUM and isinstance(value, int)):
-        return value
-    return _text(value)
-
-
-def _exception(rule: Rule, view: View) -> str:
-    for exception in rule.exceptions:
-        for entry in exception.entries:
-            if view.facts.at < entry.expires and all(
-                view.get(name) == value for name, value in zip(exception.fields, entry.values, strict=True)
-            ):
-                return exception.name
-    return ""
-
-
-def _step(rule: Rule, values: Callable[[str], object]) -> int | None:
-    if rule.response.of is None:
-        return 0
-    value = values(rule.response.of)
-    height = value.count if isinstance(value, AtLeast) else value
-    if not isinstance(height, (int, float)):
-        return None
-    step = bisect_right(rule.response.starts, height) - 1
-    return step if step >= 0 else None
 
 
 def _take(effect: Effect | None, view: View) -> Take | None:

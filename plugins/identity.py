@@ -15,13 +15,13 @@ in it as SHA-256 digests, so that the file holds no secret:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.credentials import credential_hash
 from gateway.errors import ConfigError, LoadError
+from gateway.plugins.reloaded import ReloadedFile
 from gateway.registry import Registry, Settings
 from gateway.signals import Signal, View
 from gateway.strict.document import read
@@ -80,41 +80,20 @@ def load_directory(path: Path, hash_key: bytes) -> dict[str, dict[str, Any]]:
 
 
 class FileDirectory:
-    """A directory file in memory. `stat` is asked at most once a second, by the timer handed in."""
+    """A directory file in memory, by the keyed hash of each credential."""
 
     def __init__(self, path: Path, hash_key: bytes) -> None:
-        self.path = path
-        self.problem = ""
-        self._hash_key = hash_key
-        self._lock = threading.Lock()
-        self._stamp = self._seen()
-        self._accounts = load_directory(path, hash_key)
+        self._file = ReloadedFile(path, lambda file: load_directory(file, hash_key))
 
     def find(self, credential: str) -> Mapping[str, Any] | None:
-        return self._accounts.get(credential)
+        return self._file.content.get(credential)
 
     def refresh(self) -> None:
-        """Read the file again if it changed; a broken one keeps the last good accounts."""
-        with self._lock:
-            stamp = self._seen()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            try:
-                self._accounts = load_directory(self.path, self._hash_key)
-                self.problem = ""
-            except ConfigError as error:
-                self.problem = str(error)
+        self._file.refresh()
 
     def health(self) -> dict[str, object]:
-        return {"accounts": len({id(entry) for entry in self._accounts.values()}), "problem": self.problem}
-
-    def _seen(self) -> tuple[int, int]:
-        try:
-            stat = self.path.stat()
-        except OSError:
-            return (0, 0)
-        return (stat.st_mtime_ns, stat.st_size)
+        accounts = {id(entry) for entry in self._file.content.values()}
+        return {"accounts": len(accounts), "problem": self._file.problem}
 
 
 def register(registry: Registry, settings: Settings) -> None:

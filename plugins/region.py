@@ -11,7 +11,6 @@ corrupt one keeps the last good and says so. Without one the signals are missing
 from __future__ import annotations
 
 import ipaddress
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ import maxminddb
 
 from gateway.errors import ConfigError, Place, Problem
 from gateway.plugins.address import Resolver, address, network_of
+from gateway.plugins.reloaded import ReloadedFile
 from gateway.registry import Registry, Settings
 from gateway.signals import Signal, View
 from gateway.values import ASN, CIDR, COUNTRY, DURATION, IP, SECOND, STRING, Missing, timestamp_text
@@ -32,23 +32,22 @@ NOT_FOUND: Final = Missing("the geo database does not list the address")
 CACHE: Final = 65_536
 
 
-class Database:
-    """One mmdb file with a cache in front. Raises ConfigError when it cannot be opened the first time."""
+class Opened:
+    """One open mmdb file with a cache in front."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.problem = ""
-        self._lock = threading.Lock()
-        self._stamp = self._seen()
-        self._cache: dict[str, Mapping[str, Any] | None] = {}
+        """geoip2 checks the file; look-ups go to the reader below it, which skips building model objects."""
         try:
-            self._reader, self.kind, self.built = self._open()
+            with geoip2.database.Reader(str(path)) as checked:
+                metadata = checked.metadata()
+            self._reader = maxminddb.open_database(str(path), maxminddb.MODE_AUTO)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
             mend = "name an .mmdb file, such as a GeoLite2 or DB-IP country database"
             raise ConfigError([Problem(Place(str(path)), f"is not a geo database: {error}", mend)]) from None
+        self.kind, self.built = metadata.database_type, metadata.build_epoch
+        self._cache: dict[str, Mapping[str, Any] | None] = {}
 
     def find(self, ip: str) -> Mapping[str, Any] | None:
-        """The record of an address: `country`, `asn`, `as_org` as far as the database has them."""
         try:
             return self._cache[ip]
         except KeyError:
@@ -56,28 +55,6 @@ class Database:
                 self._cache.clear()
             found = self._cache[ip] = self._look(ip)
             return found
-
-    def refresh(self) -> None:
-        """Open the file again if it changed; a corrupt one keeps the last good."""
-        with self._lock:
-            stamp = self._seen()
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            try:
-                self._reader, self.kind, self.built = self._open()
-                self._cache, self.problem = {}, ""
-            except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-                self.problem = f"{self.path}: {error}; the last good one stays in use"
-
-    def health(self) -> dict[str, object]:
-        return {"kind": self.kind, "built": timestamp_text(self.built * SECOND), "problem": self.problem}
-
-    def _open(self) -> tuple[maxminddb.Reader, str, int]:
-        """geoip2 checks the file; lookups go to the reader below it, which skips building model objects."""
-        with geoip2.database.Reader(str(self.path)) as checked:
-            metadata = checked.metadata()
-        return maxminddb.open_database(str(self.path), maxminddb.MODE_AUTO), metadata.database_type, metadata.build_epoch
 
     def _look(self, ip: str) -> Mapping[str, Any] | None:
         record = self._reader.get(ip)
@@ -91,12 +68,32 @@ class Database:
             "as_org": record.get("autonomous_system_organization", record.get("as_name")),
         }
 
-    def _seen(self) -> tuple[int, int]:
-        try:
-            stat = self.path.stat()
-        except OSError:
-            return (0, 0)
-        return (stat.st_mtime_ns, stat.st_size)
+
+class Database:
+    """One geo database. Raises ConfigError when it cannot be opened the first time."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = ReloadedFile(path, Opened)
+
+    @property
+    def built(self) -> int:
+        """When it was built, in seconds since 1970."""
+        return self._file.content.built
+
+    @property
+    def kind(self) -> str:
+        """The type it states of itself."""
+        return self._file.content.kind
+
+    def find(self, ip: str) -> Mapping[str, Any] | None:
+        """The record of an address: `country`, `asn`, `as_org` as far as the database has them."""
+        return self._file.content.find(ip)
+
+    def refresh(self) -> None:
+        self._file.refresh()
+
+    def health(self) -> dict[str, object]:
+        return {"kind": self.kind, "built": timestamp_text(self.built * SECOND), "problem": self._file.problem}
 
 
 def register(registry: Registry, settings: Settings) -> None:

@@ -18,7 +18,8 @@ from gateway.language.measures import COUNTS
 from gateway.language.operators import OPERATORS
 from gateway.language.policy import FAMILIES, Policy
 from gateway.registry import load as load_registry
-from gateway.replay.cases import load_cases, run
+from gateway.replay.cases import load_cases
+from gateway.replay.rule_tests import run
 from gateway.strict.document import parse
 
 ROOT = Path(__file__).parents[1]

@@ -15,6 +15,7 @@ RANKS = [
     {"gateway.signals", "gateway.protocol"},
     {"gateway.credentials", "gateway.state", "gateway.registry"},
     {"gateway.language"},
+    {"gateway.readings"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement"},
     {"gateway.audit"},
@@ -28,7 +29,10 @@ RANKS = [
     {"gateway.cli"},
     {"gateway.__main__"},
 ]
-CORE = ("errors", "values", "facts", "decision", "strict", "signals", "language", "engine", "enforcement", "judgement", "gate")
+CORE = (
+    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "engine", "enforcement", "judgement",
+    "gate",
+)  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {
     "gateway.facts", "gateway.decision", "gateway.errors", "gateway.values", "gateway.signals", "gateway.protocol",
@@ -105,7 +109,7 @@ def test_files_and_functions_stay_small(file: Path) -> None:
     text = file.read_text()
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "each file opens with what lives there"
-    assert len(text.splitlines()) <= 400
+    assert len(text.splitlines()) <= 300
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is too long"

@@ -11,13 +11,14 @@ from click.testing import CliRunner
 from gateway.cli import main
 from gateway.config import bundled_rules
 from gateway.decision import Verdict
-from gateway.engine import rule_values
 from gateway.gate import Gate
 from gateway.language.compile import load
 from gateway.language.conditions import Condition, Leaf, Truth, Values
 from gateway.language.lint import lint
 from gateway.language.policy import Rule
-from gateway.replay.cases import Case, exchanges, load_cases, run
+from gateway.readings import rule_values
+from gateway.replay.cases import Case, exchanges, load_cases
+from gateway.replay.rule_tests import run
 from gateway.values import parse_timestamp
 from tests.judging import CATALOGUE
 

@@ -20,9 +20,9 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from gateway.engine import rule_values
 from gateway.facts import Answer, End, Facts
 from gateway.judgement import Judgement, Trace
+from gateway.readings import rule_values
 from gateway.values import Failed, Missing
 
 SCOPE: Final = "sluicegate"

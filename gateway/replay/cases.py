@@ -1,4 +1,4 @@
-"""Rule tests: `*.test.yaml` beside a pack, run through the real gate at a fixed time.
+"""Rule tests, read: `*.test.yaml` beside a pack.
 
 A case gives signal values and expects how rules end:
 
@@ -9,27 +9,22 @@ A case gives signal values and expects how rules end:
         expect: {region.unsupported: no_match}
 
 `sequence` gives several exchanges instead; a step is repeated `times`, `every` so often, and in `each` the text `{n}`
-counts. Expectations speak of the last exchange. What is not given is missing. An empty run fails, and so does a rule
-without a hit, a miss and an unknown. `evasions` are known bypasses: they are asserted as misses and cover nothing. A rule in
-mode `off` is tested as if it were in shadow, so that it can be made ready before it is switched on.
+counts. Expectations speak of the last exchange. What is not given is missing. `evasions` are known bypasses: they are
+asserted as misses and cover nothing. `rule_tests` runs what is read here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.decision import Action, Mode, RuleEnd, Verdict
-from gateway.engine import rule_values
+from gateway.decision import Action, Verdict
 from gateway.errors import LoadError, Place, PolicyError, did_you_mean
 from gateway.facts import Answer, Facts, Usage
-from gateway.gate import Gate
-from gateway.judgement import Judgement
-from gateway.language.policy import Policy, Rule
+from gateway.language.policy import Policy
 from gateway.signals import Catalogue, Signal
 from gateway.strict.document import Node, read
 from gateway.strict.shapes import Field, Problems, Read, entries, listing, mapping, one_of, raw, scalar, text, whole
@@ -53,8 +48,7 @@ _FILE: Final = {
     "cases": Field(listing(raw, "cases"), default=[]),
     "evasions": Field(listing(raw, "evasions"), default=[], doc="known bypasses, asserted as misses"),
 }
-_TRUTHS: Final = {"true": True, "false": False, "unknown": None}
-_WORDS: Final = {truth: word for word, truth in _TRUTHS.items()}
+TRUTHS: Final = {"true": True, "false": False, "unknown": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +75,6 @@ class Case:
     evasion: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An expectation that did not hold."""
-
-    case: Case
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.case.place}: {self.case.name}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """A test run. uncovered: what rules lack (`region.unsupported: no case expects unknown`)."""
-
-    ran: int
-    failures: tuple[Failure, ...]
-    uncovered: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.ran) and not self.failures and not self.uncovered
-
-
 def load_cases(files: Sequence[Path], policy: Policy, catalogue: Catalogue) -> list[Case]:
     """The cases of test files. Raises PolicyError with every problem found."""
     problems, found = Problems(), []
@@ -119,61 +89,6 @@ def load_cases(files: Sequence[Path], policy: Policy, catalogue: Catalogue) -> l
     if problems.found:
         raise PolicyError(problems.found)
     return found
-
-
-def run(cases: Sequence[Case], policy: Policy, catalogue: Catalogue) -> Results:
-    """Run every case on a state of its own; every rule of the policy must be covered."""
-    tested = replace(policy, rules=tuple(_awake(rule) for rule in policy.rules))
-    failures = [Failure(case, message) for case in cases for message in _run(case, tested, catalogue)]
-    expected: dict[str, set[str]] = {rule.id: set() for rule in policy.rules}
-    for case in cases:
-        for rule_id, verdict in case.expect.items() if not case.evasion else ():
-            expected[rule_id].add(verdict)
-    uncovered = [
-        f"{rule_id}: no case expects {verdict}"
-        for rule_id, seen in expected.items()
-        for verdict in ("match", "no_match", "unknown")
-        if verdict not in seen
-    ]
-    return Results(len(cases), tuple(failures), tuple(uncovered))
-
-
-def _awake(rule: Rule) -> Rule:
-    return replace(rule, mode=Mode.SHADOW) if rule.mode is Mode.OFF else rule
-
-
-def _run(case: Case, policy: Policy, catalogue: Catalogue) -> Iterator[str]:
-    gate = Gate(policy, catalogue, ids=lambda facts: blake2b(case.name.encode(), digest_size=16).hexdigest(), timer=lambda: 0)
-    judgement: Judgement | None = None
-    for facts, answer in exchanges(case, catalogue):
-        judgement = gate.judge(facts)
-        gate.settle(judgement, answer)
-    assert judgement is not None
-    ends = {end.rule: end for end in judgement.outcome.decision.ends}
-    for rule_id, wanted in case.expect.items():
-        found = ends.get(rule_id, RuleEnd(rule_id, Mode.ENFORCE, Verdict.NO_MATCH))
-        if str(found.verdict) != wanted:
-            lacked = f" (lacked {', '.join(found.missing)})" if found.missing else ""
-            yield f"{rule_id}: expected {wanted}, got {found.verdict}{lacked}{found.error and ': ' + found.error}"
-        yield from _extras(case, rule_id, found, judgement, policy)
-
-
-def _extras(case: Case, rule_id: str, found: RuleEnd, judgement: Judgement, policy: Policy) -> Iterator[str]:
-    rule = policy.rule(rule_id)
-    assert rule is not None
-    for name in case.extra.get("missing", ()):
-        if name not in found.missing:
-            yield f"{rule_id}: expected {name} to be missing, missing were: {', '.join(found.missing) or 'none'}"
-    values = rule_values(rule, judgement.view, judgement.evaluated.values)
-    leaves = {leaf.id: leaf.evaluate(values) for leaf in rule.when.leaves()}
-    for leaf, wanted in case.extra.get("leaves", {}).items():
-        if leaf not in leaves:
-            yield f"{rule_id}: no leaf '{leaf}'; {did_you_mean(leaf, list(leaves))}"
-        elif leaves[leaf] is not wanted:
-            yield f"{rule_id}: expected leaf {leaf} to be {_WORDS[wanted]}, got {_WORDS[leaves[leaf]]}"
-    for key, action in (("action", found.action), ("would", found.would)):
-        if key in case.extra and str(action) != case.extra[key]:
-            yield f"{rule_id}: expected {key} {case.extra[key]}, got {action}"
 
 
 def exchanges(case: Case, catalogue: Catalogue) -> Iterator[tuple[Facts, Answer]]:
@@ -296,14 +211,14 @@ def _expect(node: Node, policy: Policy, problems: Problems) -> tuple[dict[str, s
 
 def _truth(node: Node, problems: Problems) -> bool | str | None:
     word = str(node.value).lower() if not isinstance(node.value, (dict, list)) else ""
-    if word not in _TRUTHS:
+    if word not in TRUTHS:
         problems.add(node.place, f"a leaf is true, false or unknown, not {node.plain()!r}")
     return word or None
 
 
 def _leaves(node: Node, problems: Problems) -> dict[str, bool | None]:
     words = entries(_truth, "leaves")(node, problems)
-    return {leaf: _TRUTHS.get(str(word)) for leaf, word in words.items()}
+    return {leaf: TRUTHS.get(str(word)) for leaf, word in words.items()}
 
 
 _ActionWord: Final = StrEnum("_ActionWord", {action.name: str(action) for action in Action})  # type: ignore[misc]

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from gateway.audit.record import recorded_measures, rule_end
 from gateway.decision import Decision, Mode, Room, RuleEnd, Verdict
-from gateway.engine import Engine, Evaluated, rule_values
+from gateway.engine import Engine, Evaluated
 from gateway.errors import ReplayError
 from gateway.gate import under
 from gateway.language.conditions import Condition, Leaf
 from gateway.language.policy import Policy, Rule
+from gateway.readings import rule_values
 from gateway.replay.sources import Exchange
 from gateway.signals import Catalogue, View
 from gateway.state.operations import Reply

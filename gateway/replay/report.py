@@ -16,6 +16,7 @@ from gateway.replay.driver import Replayed
 from gateway.values import Failed, Missing, timestamp_text
 
 NOBODY = "(no account)"
+HARVEST = "distill"
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Report:
         self.would: Counter[str] = Counter()
         self.rules = {rule.id: RuleTally() for rule in policy.rules if rule.mode is not Mode.OFF}
         self.accounts: dict[str, AccountTally] = {}
+        self._benign: Counter[bool] = Counter()
 
     def add(self, replayed: Replayed) -> None:
         """Count one exchange."""
@@ -69,6 +71,8 @@ class Report:
         action, would = _by_policy(outcome)
         tally.strongest = max(tally.strongest, action)
         tally.would = max(tally.would, would)
+        if tally.label not in (None, HARVEST):
+            self._benign[would.refuses] += 1
         for end in outcome.decision.ends:
             rule = self.rules[end.rule]
             rule.verdicts[str(end.verdict)] += 1
@@ -78,6 +82,11 @@ class Report:
                 tally.rules.add(end.rule)
                 rule.first = at if rule.first is None else rule.first
                 rule.last = at
+
+    @property
+    def benign_share(self) -> float:
+        """The share of exchanges of benign accounts (labelled, and not as harvesting) that would be refused."""
+        return self._benign[True] / max(1, self._benign.total())
 
     def as_dict(self, read: int, unreadable: int) -> dict[str, Any]:
         """The report as one JSON-ready object; `unknown` and `error` are never merged with `no_match`."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -163,6 +164,28 @@ class Reader:
         answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
                         answered.get("model"))  # fmt: skip
         return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
+
+
+def line_at(where: str) -> tuple[Place, bytes]:
+    """The line of `FILE:LINE`. Raises LookupError when there is none, OSError when the file cannot be read."""
+    name, _, number = where.rpartition(":")
+    if not name or not number.isdigit():
+        raise LookupError(f"{where!r} names no line; write FILE:LINE")
+    with Path(name).open("rb") as file:
+        text = next(islice(file, int(number) - 1, None), None) if int(number) else None
+    if text is None:
+        raise LookupError(f"{name} has no line {number}")
+    return Place(name, int(number), 1), text
+
+
+def line_of(reference: str, records: Path) -> tuple[Place, bytes]:
+    """The line of a decision by its id or reference. Raises LookupError, or OSError."""
+    wanted = f'"id":"{reference.removeprefix("sg-")}"'.encode()
+    with records.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            if wanted in text:
+                return Place(str(records), number, 1), text
+    raise LookupError(f"no decision {reference} in {records}")
 
 
 def _open(name: str) -> Any:

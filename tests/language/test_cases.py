@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.replay.cases import Results, load_cases, run
+from gateway.replay.cases import load_cases
+from gateway.replay.rule_tests import Results, run
 from tests.judging import CATALOGUE, policy
 
 PACK = """

@@ -1,0 +1,102 @@
+"""What a rule's names stand for on one exchange: signals, measures, keys, exemptions, steps.
+
+The engine decides with these functions and explanations, spans and rule tests tell with the same ones.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.language.measures import Measure, Ratio
+from gateway.language.policy import Rule
+from gateway.signals import View
+from gateway.state.operations import Count, joined
+from gateway.values import AtLeast, Failed, Missing
+
+NOTHING_COUNTED = Missing("nothing counted yet")
+CAPPED = Missing("a count reached its cap")
+NOT_COUNTED = Missing("not counted: its rule is off")
+
+
+def labels_of(measure: Measure | Ratio) -> tuple[str, ...]:
+    """The labels that a declared measure reads: its own, or those of a ratio's two parts."""
+    return (measure.over.label, measure.under.label) if isinstance(measure, Ratio) else (measure.label,)
+
+
+def key_of(names: tuple[str, ...], view: View) -> tuple[str, ...] | Missing | Failed:
+    """The key under these signals, or what it lacks: a missing part never becomes one shared bucket."""
+    parts = []
+    for name in names:
+        value = view.get(name)
+        if isinstance(value, (Missing, Failed)):
+            return replace(value, reason=f"no {name}: {value.reason}")
+        if not isinstance(value, (str, int, float, frozenset)):
+            return Failed(f"no {name}: {type(value).__name__} is no key")
+        parts.append(_text(value))
+    return tuple(parts)
+
+
+def _text(value: object) -> str:
+    return joined(tuple(sorted(map(str, value)))) if isinstance(value, frozenset) else str(value)
+
+
+def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable[[str], object]:
+    """The values a rule's names stand for: its own measures first, then signals."""
+
+    def values(name: str) -> object:
+        declared = rule.measures.get(name)
+        if declared is None:
+            return view.get(name)
+        if isinstance(declared, Ratio):
+            return _ratio(*(measured.get(label, NOT_COUNTED) for label in labels_of(declared)))
+        return measured.get(declared.label, NOT_COUNTED)
+
+    return values
+
+
+def _ratio(over: object, under: object) -> object:
+    for part in (over, under):
+        if isinstance(part, (Missing, Failed)):
+            return part
+    if isinstance(over, AtLeast) or isinstance(under, AtLeast):
+        return CAPPED
+    return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
+
+
+def counted(measure: Measure, view: View) -> int | str | Failed | None:
+    """What a measure counts of this exchange; None when it only looks."""
+    if measure.where is not None and measure.where.evaluate(view.get) is not True:
+        return None
+    if measure.of is None:
+        return 1
+    value = view.get(measure.of)
+    if isinstance(value, Missing):
+        return None
+    if isinstance(value, Failed) or (measure.window.kind is Count.SUM and isinstance(value, int)):
+        return value
+    return _text(value)
+
+
+def exception_of(rule: Rule, view: View) -> str:
+    """The name of the exception that exempts this exchange from a rule, or the empty text."""
+    for exception in rule.exceptions:
+        for entry in exception.entries:
+            if view.facts.at < entry.expires and all(
+                view.get(name) == value for name, value in zip(exception.fields, entry.values, strict=True)
+            ):
+                return exception.name
+    return ""
+
+
+def step_of(rule: Rule, values: Callable[[str], object]) -> int | None:
+    """Which of a rule's effects applies; None below the first step."""
+    if rule.response.of is None:
+        return 0
+    value = values(rule.response.of)
+    height = value.count if isinstance(value, AtLeast) else value
+    if not isinstance(height, (int, float)):
+        return None
+    step = bisect_right(rule.response.starts, height) - 1
+    return step if step >= 0 else None
