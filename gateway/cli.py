@@ -12,13 +12,12 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
-from rich.console import Console
 
 from gateway import __version__
-from gateway.config import Config, bundled_rules, load_config
+from gateway.config import Config, bundled_rules, default_config, load_config
 from gateway.errors import ConfigError, LoadError, PolicyError, RecordError, ReplayError, SluiceError
 from gateway.language.compile import load, pack_files
 from gateway.language.lint import lint
@@ -29,10 +28,11 @@ from gateway.replay.driver import DRY_RUN_KEY
 from gateway.replay.dry_run import dry_run as run_dry
 from gateway.replay.explain import explain as explain_record
 from gateway.replay.explain import tell
-from gateway.replay.report import show
+from gateway.replay.report import write
 from gateway.replay.rule_tests import Results
 from gateway.replay.rule_tests import run as run_cases
 from gateway.replay.sources import Reader, line_at, line_of
+from gateway.web.door import known_protocols
 from gateway.web.intake import Intake
 
 GRACE = 30  # seconds that running streams have left after the order to stop
@@ -66,6 +66,8 @@ def serve(config: Path) -> None:
     click.echo(
         f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
     )
+    for finding in lint(policy):
+        click.echo(f"finding: {finding}", err=True)
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
     server = uvicorn.Config(
@@ -83,9 +85,13 @@ def check(paths: tuple[Path, ...], form: str) -> None:
     try:
         packs, configs = _sorted(paths or (bundled_rules(),))
         registry = load_registry({})
-        for config in configs:
-            load_registry(load_config(config).settings)
         policy = load(packs, registry.signals) if packs else None
+        for config in configs:
+            settings = load_config(config)
+            known_protocols(settings, load_registry(settings.settings))
+            found = load(settings.policy, registry.signals)
+            if form == "text":
+                click.echo(f"{config}: policy {found.digest[:19]}… version {found.version}, {len(found.rules)} rules")
     except LoadError as error:
         if form == "json":
             click.echo(json.dumps({"loaded": False, "problems": [str(problem) for problem in error.problems]}, indent=2))
@@ -147,20 +153,22 @@ def dry_run(
     """
     try:
         registry, settings = _registry(config)
-        paths = policies or (settings.policy if settings else (bundled_rules(),))
-        policy = load(paths, registry.signals)
+        policy = load(policies or settings.policy, registry.signals)
     except SluiceError as error:
         _fail(error, 2)
     try:
-        named = json.loads(labels.read_text()) if labels else {}
+        named = _labels(labels) if labels else {}
         report, reader = run_dry(
-            records, policy, registry, hash_key=settings.hash_key if settings else DRY_RUN_KEY,
-            fail=settings.fail if settings else None, labels=named, decisions=decisions, on_error=_tell_unreadable,
+            records, policy, registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
+            largest=settings.largest_body, labels=named, decisions=decisions, on_error=_tell_unreadable,
         )  # fmt: skip
     except (OSError, ValueError, RecordError) as error:
         _fail(error, 3)
     result = report.as_dict(reader.read, reader.unreadable)
-    _write_report(result, form, out)
+    try:
+        write(result, form, out)
+    except OSError as error:
+        _fail(f"{out}: cannot be written: {error.strerror}", 2)
     if not reader.read:
         _fail("no record could be read", 3)
     if max_benign_share is not None and report.benign_share > max_benign_share:
@@ -170,37 +178,44 @@ def dry_run(
 @main.command()
 @click.argument("reference", required=False)
 @click.option("--record", "where", help="FILE:LINE of an audit record.")
-@click.option("--records", type=PATHS, default=Path("audit.jsonl"), show_default=True, help="Where to look the reference up.")
+@click.option("--records", type=PATHS, help="Where to look the reference up: the config's records, or audit.jsonl.")
 @click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
 @CONFIG
 @click.option("--rule", "only", help="Explain this rule, even if it did not match.")
 def explain(
-    reference: str | None, where: str | None, records: Path, policies: tuple[Path, ...], config: Path | None, only: str | None
+    reference: str | None,
+    where: str | None,
+    records: Path | None,
+    policies: tuple[Path, ...],
+    config: Path | None,
+    only: str | None,
 ) -> None:
     """Explain one decision, leaf by leaf. Exit: 0, 1 not found, 2 bad rules, or a replay that differs."""
     if (reference is None) == (where is None):
         raise click.UsageError("name either a reference or --record FILE:LINE")
     try:
         registry, settings = _registry(config)
-        policy = load(policies or (settings.policy if settings else (bundled_rules(),)), registry.signals)
+        policy = load(policies or settings.policy, registry.signals)
     except SluiceError as error:
         _fail(error, 2)
     if only is not None and policy.rule(only) is None:
         _fail(f"no rule '{only}' in this policy", 2)
     try:
-        kept = settings.records if settings and settings.records else records
+        kept = records or settings.records or Path("audit.jsonl")
         place, text = line_at(where) if where else line_of(reference or "", kept)
         exchange = Reader(Intake(registry, DRY_RUN_KEY), registry.signals).exchange(text, place)
         entry = json.loads(text)
         if "signals" not in entry:
             raise RecordError(place, "is a capture; 'sluice dry-run --decisions' makes audit records of captures")
+        told = list(tell(explain_record(exchange, entry, policy, registry.signals), only))
     except (OSError, RecordError, LookupError) as error:
         _fail(error, 1)
-    try:
-        for told in tell(explain_record(exchange, entry, policy, registry.signals), only):
-            click.echo(told)
+    except (ValueError, TypeError, AttributeError) as error:
+        _fail(f"{place}: is not a whole audit record: {error}", 1)
     except ReplayError as error:
         _fail(error, 2)
+    for text_line in told:
+        click.echo(text_line)
 
 
 @main.command()
@@ -234,10 +249,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _registry(config: Path | None) -> tuple[Registry, Config | None]:
-    if config is None:
-        return load_registry({"identity": {"hash_key": DRY_RUN_KEY}}), None
-    settings = load_config(config)
+def _registry(file: Path | None) -> tuple[Registry, Config]:
+    """The signals and settings of a gateway.yaml, or the defaults with the key that makes dry runs repeatable."""
+    settings = load_config(file) if file is not None else default_config(DRY_RUN_KEY)
     return load_registry(settings.settings), settings
 
 
@@ -249,6 +263,13 @@ def _sorted(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
         is_config = path.is_file() and re.search(r"^upstreams:", path.read_text(errors="replace"), re.MULTILINE)
         (configs if is_config else packs).append(path)
     return packs, configs
+
+
+def _labels(file: Path) -> dict[str, str]:
+    found = json.loads(file.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"{file}: must be a JSON object of account ids and labels")
+    return {str(account): str(label) for account, label in found.items()}
 
 
 def _tell_unreadable(error: RecordError) -> None:
@@ -264,21 +285,6 @@ def _tell_tests(results: Results) -> None:
     click.echo(f"{results.ran} cases, {passed} passed, {len(results.uncovered)} gaps")
     if not results.ran:
         click.echo("no case was run: write <pack>.test.yaml beside the pack", err=True)
-
-
-def _write_report(result: dict[str, Any], form: str, out: Path | None) -> None:
-    if form == "json":
-        text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-        if out:
-            out.write_text(text)
-        else:
-            click.echo(text, nl=False)
-        return
-    if out is None:
-        show(result, Console())
-        return
-    with out.open("w") as file:
-        show(result, Console(file=file, width=140))
 
 
 def _fail(error: object, code: int) -> NoReturn:

@@ -27,6 +27,7 @@ from gateway.values import SECOND, parse_duration
 
 HASH_KEY_VARIABLE: Final = "SLUICE_HASH_KEY"
 MIB: Final = 2**20
+LARGEST_BODY: Final = 32 * MIB
 _SIZE: Final = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
 _SCALE: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -141,19 +142,29 @@ CONFIG_FIELDS: Final = {
     "listen": Field(scalar(_listen, "listen"), default=("127.0.0.1", 8787), doc="address and port"),
     "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs or folders of packs; else the bundled ones"),
     "mode": Field(one_of(Mode, "mode"), default=Mode.ENFORCE, doc="above every rule's own mode"),
-    "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), required=True, doc="by protocol"),
+    "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), default={}, doc="by protocol"),
     "identity": Field(mapping(_IDENTITY, "identity")),
     "client_address": Field(mapping(_CLIENT_ADDRESS, "client_address")),
     "geo": Field(mapping({"country": Field(path("country")), "asn": Field(path("asn"))}, "geo")),
     "reseller": Field(mapping({"contradictions": Field(path("contradictions"))}, "reseller")),
     "state": Field(mapping(_STATE, "state")),
     "audit": Field(mapping(_AUDIT, "audit")),
-    "largest_body": Field(scalar(size, "largest_body"), default=32 * MIB, doc="bytes of request body accepted"),
+    "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
     "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={}, doc="cause: pass or refuse"),
 }  # fmt: skip
 
 
-def load_config(file: Path, environ: Mapping[str, str] | None = None) -> Config:
+def default_config(hash_key: bytes | None = None) -> Config:
+    """The settings where there is no file: the bundled packs, nothing kept, nobody trusted."""
+    key, lasting = (hash_key, True) if hash_key else _hash_key(None, os.environ)
+    return Config(
+        source="", host="", port=0, policy=(bundled_rules(),), mode=Mode.ENFORCE, upstreams={}, fail=FailModes(),
+        largest_body=LARGEST_BODY, state=StateSettings(), records=None, otlp="", keep=1.0, hash_key=key, lasting_key=lasting,
+        settings={"identity": {"hash_key": key}},
+    )  # fmt: skip
+
+
+def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upstreams: bool = True) -> Config:
     """The settings of a file. Raises ConfigError with every problem found."""
     problems = Problems()
     try:
@@ -165,8 +176,12 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None) -> Config:
         for word in entry["fail"]:
             if word not in list(_CauseWord):
                 problems.add(node.place, f"unknown cause '{word}' in fail", "known: " + ", ".join(_CauseWord))
+        if needs_upstreams and entry["fail"].get(Cause.ROUTE_UNRECOGNISED) is Fail.PASS:
+            problems.add(node.place, "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'")
         if entry["fail"].get(Cause.BODY_TOO_LARGE) is Fail.PASS:
             problems.add(node.place, "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead")
+        if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
+            problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
     if entry is None or problems.found:
         raise ConfigError(problems.found)
     identity = entry["identity"] or {}

@@ -63,6 +63,7 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
 _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")
 _STATE_RETRY: Final = 5
+_VERIFY_CODE: Final = "verification-required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ def _refusal(
     if decision.action >= Action.VERIFY:
         strongest = sorted((pair for pair in acting if pair[1].action is decision.action), key=lambda pair: pair[0].id)
         rule, effect = strongest[0]
-        return Refusal(effect.status, rule.public, tuple(r.id for r, _ in strongest), link=effect.link)
+        public = Public(_VERIFY_CODE, rule.public.message) if decision.action is Action.VERIFY else rule.public
+        return Refusal(effect.status, public, tuple(r.id for r, _ in strongest), link=effect.link)
     if trouble.cause is not None:
         status, public = CAUSE_ANSWERS[trouble.cause]
         if trouble.detail:

@@ -139,9 +139,9 @@ class Gate:
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
         engine, view = self._engine, View.of(facts, self.catalogue)
-        cause = facts.cause or self._credential_cause(view)
+        causes = [cause for cause in (facts.cause, self._credential_cause(view)) if cause is not None]
         fail = self.fail.under(self.mode)
-        refused = cause if fail.refuses(cause) else None
+        refused = next((cause for cause in causes if fail.refuses(cause)), None)
         prepared = engine.prepare(view, limits=refused is None)
         reply = (yield prepared.batch) if prepared.batch else Reply()
         error = reply if isinstance(reply, StateError) else None
@@ -160,17 +160,20 @@ class Gate:
         decision = engine.decide(evaluated, rooms)
         down = error is not None
         trouble = Trouble(
-            refused, facts.detail, down and fail.state is Fail.REFUSE,
-            self.fail.refuses(cause) or (down and self.fail.state is Fail.REFUSE),
+            refused, facts.detail if refused is facts.cause else "", down and fail.state is Fail.REFUSE,
+            any(map(self.fail.refuses, causes)) or (down and self.fail.state is Fail.REFUSE),
         )  # fmt: skip
         enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
+        told = enforced.refusal is None or enforced.refusal.status == 429
+        headers = rate_headers(prepared.plans, rooms, facts.at) if told else ()
         identity = self.ids(facts)
         outcome = Outcome(
             identity, f"sg-{identity}", engine.policy.digest, decision, enforced.action, enforced.would, enforced.refusal,
-            cause, enforced.tags, enforced.delay, tuple(rooms), rate_headers(prepared.plans, rooms, facts.at),
+            refused or next(iter(causes), None), enforced.tags, enforced.delay, tuple(rooms), headers,
             str(error) if error else "",
         )  # fmt: skip
-        returns = taken if enforced.refusal is not None else []
+        refused_in_shadow = [take for take in taken if take.limit.shadow] if enforced.would.refuses else []
+        returns = taken if enforced.refusal is not None else refused_in_shadow
         return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, self.timer() - started)
 
     def _credential_cause(self, view: View) -> Cause | None:

@@ -15,12 +15,13 @@ in it as SHA-256 digests, so that the file holds no secret:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.credentials import credential_hash
-from gateway.errors import ConfigError, LoadError
+from gateway.errors import ConfigError, LoadError, Place, Problem
 from gateway.plugins.reloaded import ReloadedFile
 from gateway.registry import Registry, Settings
 from gateway.signals import Signal, View
@@ -71,6 +72,13 @@ def load_directory(path: Path, hash_key: bytes) -> dict[str, dict[str, Any]]:
     if problems.found or entry is None:
         raise ConfigError(problems.found)
     accounts: dict[str, dict[str, Any]] = {}
+    named = [account["id"] for account in entry["accounts"]]
+    presented = [digest for account in entry["accounts"] for digest in account["credentials"]]
+    for what, seen in (("id", named), ("credential", presented)):
+        twice = sorted(text for text, count in Counter(seen).items() if count > 1)
+        problems.found += [Problem(Place(str(path)), f"the {what} '{text}' stands twice") for text in twice]
+    if problems.found:
+        raise ConfigError(problems.found)
     for account in entry["accounts"]:
         values = {name: value for name, value in account.items() if value is not None and name != "credentials"}
         values.setdefault("org", account["id"])

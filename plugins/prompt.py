@@ -106,23 +106,16 @@ def _has_tool_results(view: View) -> object:
     return any("tool_result" in message.kinds for message in call.messages) if call else NO_CALL
 
 
-def _tools(view: View) -> object:
-    call = view.facts.call
-    if call is None or not call.tools:
-        return Missing("no tools declared")
-    return blake2b("\n".join(sorted(call.tools)).encode("utf-8", "replace"), digest_size=8).hexdigest()
-
-
 def _length(view: View) -> object:
     call = view.facts.call
     return sum(len(message.text) for message in call.messages) + len(call.system) if call else NO_CALL
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key") or b"sluicegate"
+    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
 
     def keyed(text: str) -> str:
-        return blake2b(normalised(text).encode("utf-8", "replace"), key=hash_key[:64], digest_size=8).hexdigest()
+        return blake2b(normalised(text).encode("utf-8", "replace"), key=hash_key, digest_size=8).hexdigest()
 
     def slots(view: View) -> object:
         call = view.facts.call
@@ -137,14 +130,18 @@ def register(registry: Registry, settings: Settings) -> None:
         if call is None or user is None or not user.text.strip():
             return NO_USER if call else NO_CALL
         told = f"{call.operation}\0{frames.frame(call.system)}\0{skeleton(user.text)}"
-        return blake2b(told.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        return blake2b(told.encode("utf-8", "replace"), key=hash_key, digest_size=8).hexdigest()
+
+    def tools(view: View) -> object:
+        call = view.facts.call
+        return keyed("\n".join(sorted(call.tools))) if call and call.tools else Missing("no tools declared")
 
     def system(view: View) -> object:
         call = view.facts.call
         return keyed(call.system) if call and call.system else Missing("no system text")
 
     registry.add_signals((
-        Signal("prompt.template", STRING, "id of the prompt's frame: the same for one template filled with many things",
+        Signal("prompt.template", STRING, "keyed hash of the prompt's frame: the same for one template filled with many things",
                template, Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
         Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", slots,
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
@@ -153,6 +150,6 @@ def register(registry: Registry, settings: Settings) -> None:
         Signal("prompt.turns", INT, "messages of the conversation so far", _turns, Cost.BODY, "no model call"),
         Signal("prompt.has_tool_results", BOOL, "whether the conversation carries tool results", _has_tool_results,
                Cost.BODY, "no model call"),
-        Signal("prompt.tools", STRING, "hash of the declared tools' names", _tools, Cost.BODY, "no tools declared"),
+        Signal("prompt.tools", STRING, "keyed hash of the declared tools' names", tools, Cost.BODY, "no tools declared"),
         Signal("prompt.length", INT, "characters of system text and messages", _length, Cost.BODY, "no model call"),
     ))  # fmt: skip

@@ -96,11 +96,23 @@ class Database:
         return {"kind": self.kind, "built": timestamp_text(self.built * SECOND), "problem": self._file.problem}
 
 
+class Absent:
+    """Stands in health for a country database that nobody named."""
+
+    def refresh(self) -> None:
+        """Nothing to read again."""
+
+    def health(self) -> dict[str, object]:
+        return {"note": "no country database: region rules end as unknown", "problem": ""}
+
+
 def register(registry: Registry, settings: Settings) -> None:
     geo = settings.get("geo", {})
     databases = {name: Database(geo[name]) for name in ("country", "asn") if geo.get(name)}
     for name, database in databases.items():
         registry.watch(f"geo.{name}", database)
+    if "country" not in databases:
+        registry.watch("geo.country", Absent())
     trusted = tuple(ipaddress.ip_network(text) for text in settings.get("client_address", {}).get("trusted_proxies", ()))
     registry.add_signals(_address_signals(Resolver(trusted)))
     registry.add_signals(_geo_signals(databases))

@@ -174,15 +174,14 @@ def _forwarded(view: View) -> object:
     return str(claimed) if claimed else Missing("no forwarded public address")
 
 
-def _probe(view: View) -> object:
+def _probe_text(view: View) -> str | None:
+    """The text of a health-check-like body: one short message and a tiny max_tokens."""
     call = view.facts.call
     if call is None or len(call.messages) != 1 or call.system or call.tools:
-        return Missing("not a short single message")
-    message = call.messages[0]
+        return None
+    text = call.messages[0].text
     most = next((call.parameters[k] for k in ("max_tokens", "max_completion_tokens") if k in call.parameters), None)
-    if len(message.text) > _PROBE_TEXTS or not isinstance(most, int) or most > 50:
-        return Missing("not a short single message")
-    return blake2b(message.text.strip().lower().encode(), digest_size=8).hexdigest()
+    return text.strip().lower() if len(text) <= _PROBE_TEXTS and isinstance(most, int) and most <= 50 else None
 
 
 def register(registry: Registry, settings: Settings) -> None:
@@ -195,6 +194,14 @@ def register(registry: Registry, settings: Settings) -> None:
         runtime, style = view.get("client.runtime"), view.get("client.json_style")
         return frozenset(claim.name for claim in claims if claim.contradicts(runtime, agent, style, headers))
 
+    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+
+    def probe(view: View) -> object:
+        text = _probe_text(view)
+        if text is None:
+            return Missing("not such a body")
+        return blake2b(text.encode("utf-8", "replace"), key=hash_key, digest_size=8).hexdigest()
+
     def contradiction_count(view: View) -> object:
         found = view.get("reseller.contradictions")
         return len(found) if isinstance(found, frozenset) else found
@@ -204,6 +211,8 @@ def register(registry: Registry, settings: Settings) -> None:
         *_SIGNALS,
         Signal("reseller.contradictions", set_of(STRING), "ways in which the claimed client and what it sent disagree",
                contradictions, Cost.BODY, confounder=rewriting, source="consistency checks outlive value checks"),
+        Signal("reseller.probe", STRING, "keyed hash of a health-check-like body: one short message, tiny max_tokens", probe,
+               Cost.BODY, "not such a body", confounder="people say hi; a monitor on one's own keys"),
         Signal("reseller.contradiction_count", INT, "how many such ways", contradiction_count, Cost.BODY, confounder=rewriting),
     ))  # fmt: skip
 
@@ -222,6 +231,4 @@ _SIGNALS: Final = (
            _json_style, Cost.BODY, "no JSON body, or its raw bytes are not known"),
     Signal("reseller.forwarded_client", STRING, "a public end-user address that the caller itself forwarded; never a location",
            _forwarded, missing="none forwarded", confounder="corporate egress proxies (few addresses)"),
-    Signal("reseller.probe", STRING, "hash of a health-check-like body: one short message, tiny max_tokens", _probe, Cost.BODY,
-           "not such a body", confounder="people say hi; a monitor on one's own keys"),
 )  # fmt: skip

@@ -239,3 +239,30 @@ def test_serve_refuses_a_bad_configuration(tmp_path: Path) -> None:
     assert f"{tmp_path}/gateway.yaml:1:9: listen: 'nowhere' is not an address" in result.stderr
     assert "unknown key 'upstream' in gateway.yaml; did you mean 'upstreams'?" in result.stderr
     assert "gateway.yaml needs 'upstreams'" in result.stderr
+
+
+def test_dry_run_judges_as_the_gateway_of_its_config_would(pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(capture("forbidden"))
+    for setting, outcome in (("mode: shadow", {"allow": 1}), ("mode: enforce", {"deny": 1})):
+        (tmp_path / "gateway.yaml").write_text(f"upstreams: {{}}\npolicy: [demo.yaml]\n{setting}\n")
+        result = sluice("dry-run", tmp_path / "r.jsonl", "--config", tmp_path / "gateway.yaml", "--format", "json")
+        assert json.loads(result.stdout)["outcomes"] == outcome
+
+
+def test_check_finds_what_serve_would_stumble_over(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("upstreams: {opnai: {url: 'http://127.0.0.1:1'}}\n")
+    assert "unknown protocol 'opnai' in upstreams; did you mean 'openai'?" in sluice("check", tmp_path / "gateway.yaml").stderr
+    (tmp_path / "gateway.yaml").write_text("upstreams: {}\npolicy: [absent.yaml]\n")
+    assert sluice("check", tmp_path / "gateway.yaml").exit_code == 2
+
+
+def test_what_a_user_gets_wrong_is_said_not_traced(pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(capture("m").replace('"account": "a"', '"account": "[/x]"'))
+    assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack).exit_code == 0
+    (tmp_path / "labels.json").write_text("[]")
+    assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--labels", tmp_path / "labels.json").exit_code == 3
+    assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--out", tmp_path / "no" / "x").exit_code == 2
+    assert "is no reference" in sluice("explain", "demo.denied", "--records", tmp_path / "r.jsonl").stderr
+    (tmp_path / "d.jsonl").write_text('{"signals": {}, "policy": {"mode": "enforce"}, "exchange": {"method": "GET", "path": "/"},'
+                                      ' "at": 1, "id": "x"}\n')  # fmt: skip
+    assert sluice("explain", "--record", f"{tmp_path}/d.jsonl:1", "--policy", pack).exit_code == 1

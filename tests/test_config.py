@@ -70,6 +70,7 @@ def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> No
         (SMALLEST + "client_address: {trusted_proxies: [everyone]}", "'everyone' is not a network"),
         (SMALLEST + "fail: {body-lost: pass}", "unknown cause 'body-lost' in fail"),
         (SMALLEST + "fail: {body-malformed: maybe}", "'maybe' is none of pass, refuse"),
+        (SMALLEST + "fail: {route-unrecognised: pass}", "an unrecognised route has no upstream"),
         (SMALLEST + "fail: {body-too-large: pass}", "raise 'largest_body' instead"),
         (SMALLEST + "audit: {keep: 7}", "is not a number from 0 to 1"),
         (SMALLEST + "mode: dry-run", "'dry-run' is none of enforce, shadow, off"),

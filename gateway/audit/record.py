@@ -18,6 +18,8 @@ from gateway.signals import View
 from gateway.values import AtLeast, Failed, Missing, timestamp_text
 
 VERSION: Final = 1
+LONGEST_PATH: Final = 512
+LONGEST_METHOD: Final = 32
 VARIABLE: Final = ("id", "reference", "timing", "trace")
 
 
@@ -34,8 +36,8 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         **_signals(judgement.view),
         "measures": {label: _measured(value) for label, value in sorted(outcome.decision.measures.items())},
         "rules": [rule_end(end) for end in outcome.decision.ends],
-        "decision": _view(outcome.decision, enforced=True),
-        "would": _view(outcome.decision, enforced=False),
+        "decision": decided(outcome.decision, enforced=True),
+        "would": decided(outcome.decision, enforced=False),
         "limits": [_room(room) for room in outcome.rooms],
         "outcome": {"action": str(outcome.action), "would": str(outcome.would), **_refusal(outcome.refusal)},
         "answer": _answer(answer),
@@ -87,7 +89,8 @@ def recorded_measures(entry: Mapping[str, Any]) -> dict[str, object]:
 
 def _exchange(facts: Facts) -> dict[str, Any]:
     entry = {
-        "method": facts.method, "path": facts.path, "http_version": facts.http_version, "protocol": facts.protocol,
+        "method": facts.method[:LONGEST_METHOD], "path": facts.path[:LONGEST_PATH],
+        "http_version": facts.http_version, "protocol": facts.protocol,
         "route": facts.route, "size": facts.size,
     }  # fmt: skip
     return {key: value for key, value in entry.items() if value is not None}
@@ -125,7 +128,8 @@ def rule_end(end: RuleEnd) -> dict[str, Any]:
     return entry | {key: value for key, value in optional.items() if value not in ("", [], None)}
 
 
-def _view(decision: Decision, enforced: bool) -> dict[str, Any]:
+def decided(decision: Decision, enforced: bool) -> dict[str, Any]:
+    """One view of a decision, as records hold it: the action, and the rules that asked for it."""
     action = decision.action if enforced else decision.would
     by = [
         end.rule for end in decision.ends

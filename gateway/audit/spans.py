@@ -48,13 +48,19 @@ class CountingExporter(SpanExporter):
     def __init__(self, inner: SpanExporter) -> None:
         self.inner = inner
         self.exported = self.lost = 0
+        self.problem = ""
 
     def export(self, spans: Any) -> SpanExportResult:
-        result = self.inner.export(spans)
+        try:
+            result = self.inner.export(spans)
+        except Exception as error:  # an exporter may be third-party code; what it cannot send is lost and counted
+            result, self.problem = SpanExportResult.FAILURE, f"{type(error).__name__}: {error}"
         if result is SpanExportResult.SUCCESS:
             self.exported += len(spans)
+            self.problem = ""
         else:
             self.lost += len(spans)
+            self.problem = self.problem or f"the traces endpoint takes nothing; {self.lost} spans lost"
         return result
 
     def shutdown(self) -> None:
@@ -110,7 +116,8 @@ class OtelSpans:
 
     def health(self) -> dict[str, object]:
         dropped = max(0, self._made - self._exporter.exported - self._exporter.lost)
-        return {"made": self._made, "exported": self._exporter.exported, "lost": self._exporter.lost, "not_yet": dropped}
+        counts = {"made": self._made, "exported": self._exporter.exported, "lost": self._exporter.lost, "not_yet": dropped}
+        return {**counts, "problem": self._exporter.problem}
 
     def _client(self, trace: Trace, judgement: Judgement, answer: Answer, entry: dict[str, Any], start: int, end: int) -> None:
         call = judgement.facts.call
@@ -129,7 +136,12 @@ class OtelSpans:
             above = SpanContext(trace.trace_id, parent, is_remote=parent == trace.parent, trace_flags=TraceFlags(1))
             context = api.set_span_in_context(NonRecordingSpan(above), context)
         self._made += 1
-        return self._tracer.start_span(name, context=context, kind=kind, start_time=start)
+        return self._tracer.start_span(_sendable(name), context=context, kind=kind, start_time=start)
+
+
+def _sendable(value: Any) -> Any:
+    """The value without what no exporter can encode: halves of surrogate pairs, which JSON lets callers send."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _server_name(facts: Facts) -> str:
@@ -151,7 +163,7 @@ def _server_attributes(judgement: Judgement, answer: Answer, entry: Mapping[str,
         "error.type": str(answer.status) if answer.status and answer.status >= 500 else None,
         "sluice.reference": judgement.outcome.reference,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: _sendable(value) for name, value in found.items() if value is not None}
 
 
 def _policy_attributes(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +196,7 @@ def _rule_attributes(judgement: Judgement, end: Mapping[str, Any]) -> dict[str, 
     if rule.references:
         found["security_rule.reference"] = rule.references[0]
     for name, shown in evidence(judgement, rule.id).items():
-        found[f"sluice.evidence.{name}"] = shown
+        found[f"sluice.evidence.{name}"] = _sendable(shown)
     return found
 
 
@@ -221,4 +233,4 @@ def _call_attributes(judgement: Judgement, answer: Answer) -> dict[str, Any]:
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
         }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: _sendable(value) for name, value in found.items() if value is not None}

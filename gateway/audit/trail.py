@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway.audit.record import record
+from gateway.errors import ConfigError, Place, Problem
 from gateway.facts import Answer
 from gateway.judgement import Judgement
 
@@ -38,7 +39,8 @@ class SpanSink(Protocol):
 class Trail:
     """Writes records to a file of JSON lines, and hands kept ones to the span sink.
 
-    path: appended to, created readable by its owner only; None for no file. on_record: called with every record.
+    path: appended to, created readable by its owner only; None for no file. Raises ConfigError
+    when it cannot be opened. on_record: called with every record.
     """
 
     def __init__(
@@ -52,8 +54,12 @@ class Trail:
         self._lock = threading.Lock()
         self._file: int | None = None
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            except OSError as error:
+                mend = "name a file that can be written"
+                raise ConfigError([Problem(Place(str(path)), f"cannot hold audit records: {error.strerror}", mend)]) from None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluice-trail", daemon=True)
         self._thread.start()
@@ -85,21 +91,31 @@ class Trail:
 
     def health(self) -> dict[str, object]:
         shown = {"written": self.written, "waiting": len(self._waiting), "spilled": self.spilled, "failed": self.failed}
-        spans = {"spans": self._spans.health()} if self._spans else {}
-        return {**shown, **spans, "problem": self.problem}
+        spans = self._spans.health() if self._spans else {}
+        problem = self.problem or str(spans.get("problem", ""))
+        return {**shown, **({"spans": spans} if spans else {}), "problem": problem}
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE):
             self.flush()
 
     def _write(self, batch: list[tuple[Judgement, Answer]]) -> None:
-        entries = [(judgement, answer, record(judgement, answer)) for judgement, answer in batch]
-        self._append(b"".join(line(entry) for _, _, entry in entries), len(entries))
-        for judgement, answer, entry in entries:
-            if self._spans is not None and judgement.kept and judgement.trace is not None:
-                self._spans.emit(judgement, answer, entry)
-            if self._on_record is not None:
-                self._on_record(entry)
+        entries = []
+        for judgement, answer in batch:
+            try:
+                entry = record(judgement, answer)
+                entries.append((judgement, answer, entry, line(entry)))
+            except Exception as error:  # a plugin's value that cannot be written must not end the audit of all others
+                self._refused(1, f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}: {error}")
+        self._append(b"".join(written for *_, written in entries), len(entries))
+        for judgement, answer, entry, _ in entries:
+            try:
+                if self._spans is not None and judgement.kept and judgement.trace is not None:
+                    self._spans.emit(judgement, answer, entry)
+                if self._on_record is not None:
+                    self._on_record(entry)
+            except Exception as error:  # the record is in the file; what else listens must not end the audit
+                self._refused(0, f"decision {judgement.outcome.id}: {type(error).__name__}: {error}")
 
     def _append(self, lines: bytes, count: int) -> None:
         if self._file is None:
@@ -109,9 +125,12 @@ class Trail:
                 lines = lines[os.write(self._file, lines) :]
             self.written += count
         except OSError as error:
-            self.failed += count
-            self.problem = f"{self.path}: {error.strerror}; {self.failed} records not written"
-            print(f"sluice: audit: {self.problem}", file=sys.stderr)
+            self._refused(count, f"{self.path}: {error.strerror}; {self.failed + count} records not written")
+
+    def _refused(self, count: int, problem: str) -> None:
+        self.failed += count
+        self.problem = problem
+        print(f"sluice: audit: {problem}", file=sys.stderr)
 
 
 def line(entry: dict[str, Any]) -> bytes:

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.audit.record import record
 from gateway.audit.trail import line
+from gateway.config import LARGEST_BODY
+from gateway.decision import Mode
 from gateway.enforcement import FailModes
 from gateway.errors import RecordError
 from gateway.language.policy import Policy
@@ -28,6 +30,8 @@ def dry_run(
     *,
     hash_key: bytes = DRY_RUN_KEY,
     fail: FailModes | None = None,
+    mode: Mode = Mode.ENFORCE,
+    largest: int = LARGEST_BODY,
     labels: Mapping[str, str] | None = None,
     decisions: Path | None = None,
     on_error: Callable[[RecordError], None] | None = None,
@@ -36,10 +40,10 @@ def dry_run(
 
     decisions: where to write one audit record per exchange. Raises RecordError for a file that cannot be opened.
     """
-    reader = Reader(Intake(registry, hash_key), registry.signals, on_error)
+    reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error)
     report = Report(policy, labels)
     with decisions.open("wb") if decisions else nullcontext() as out:
-        for replayed in replay(_shown(reader.exchanges(names)), policy, registry.signals, fail=fail):
+        for replayed in replay(_shown(reader.exchanges(names)), policy, registry.signals, mode, fail):
             report.add(replayed)
             if out is not None:
                 entry, label = record(replayed.judgement, replayed.answer), replayed.exchange.label

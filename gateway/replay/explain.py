@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.audit.record import recorded_measures, rule_end
+from gateway.audit.record import decided, recorded_measures, rule_end
 from gateway.decision import Decision, Mode, Room, RuleEnd, Verdict
+from gateway.enforcement import CAUSE_ANSWERS
 from gateway.engine import Engine, Evaluated
 from gateway.errors import ReplayError
+from gateway.facts import Cause
 from gateway.gate import under
 from gateway.language.conditions import Condition, Leaf
 from gateway.language.policy import Policy, Rule
@@ -80,7 +82,7 @@ def _head(explanation: Explanation) -> Iterator[str]:
     yield _line("outcome", f"{outcome['action']}{answered}")
     yield _line("would", f"{outcome['would']} (as if every shadow rule were enforced)")
     if "cause" in exchange:
-        yield _line("cause", f"{exchange['cause']}: the request could not be read as its protocol says")
+        yield _line("cause", f"{exchange['cause']}: {CAUSE_ANSWERS[Cause(exchange['cause'])][1].message}")
     for name in ("state_error", "settle_error"):
         if name in entry:
             yield _line(name, entry[name])
@@ -150,12 +152,13 @@ def _rooms(entry: Mapping[str, Any]) -> list[Room]:
 
 def _compare(entry: Mapping[str, Any], decision: Decision) -> None:
     again = [rule_end(end) for end in decision.ends]
-    if again == entry["rules"]:
+    views = {"decision": decided(decision, enforced=True), "would": decided(decision, enforced=False)}
+    if again == entry["rules"] and all(entry[name] == view for name, view in views.items()):
         return
     before = {end["id"]: end for end in entry["rules"]}
     after = {end["id"]: end for end in again}
     differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    first = differing[0] if differing else "the order of rules"
+    first = differing[0] if differing else "the decision"
     raise ReplayError(
         f"{entry['reference']}: evaluated again, {first} ends as {after.get(first, {}).get('verdict', 'no_match')} where the"
         f" record says {before.get(first, {}).get('verdict', 'no_match')}: the record was altered, or the engine changed"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gateway.decision import Action, Mode, Outcome, Verdict
@@ -129,6 +133,19 @@ class Report:
         return dict(sorted(found.items()))
 
 
+def write(report: Mapping[str, Any], form: str, out: Path | None) -> None:
+    """Write a report as `json` or `table` to a file, or to standard output. Raises OSError."""
+    if form == "json":
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        sys.stdout.write(text) if out is None else out.write_text(text)
+        return
+    if out is None:
+        show(report, Console())
+        return
+    with out.open("w") as file:
+        show(report, Console(file=file, width=140))
+
+
 def show(report: Mapping[str, Any], console: Console) -> None:
     """The report as tables."""
     records, period = report["records"], report["period"]
@@ -149,7 +166,9 @@ def show(report: Mapping[str, Any], console: Console) -> None:
             "label", "accounts", "exchanges", "matched", "acted on", "would act on", title="Labels", title_justify="left"
         )
         for name, row in report["labels"].items():
-            labels.add_row(name, *(f"{row[key]:,}" for key in ("accounts", "exchanges", "matched", "acted_on", "would_act_on")))
+            labels.add_row(
+                escape(name), *(f"{row[key]:,}" for key in ("accounts", "exchanges", "matched", "acted_on", "would_act_on"))
+            )
         console.print(labels)
     acted = [account for account in report["accounts"] if account["rules"]]
     if acted:
@@ -158,7 +177,12 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         )
         for row in acted[:50]:
             table.add_row(
-                row["id"], row["label"] or "", f"{row['exchanges']:,}", row["strongest"], row["would"], ", ".join(row["rules"])
+                escape(row["id"]),
+                escape(row["label"] or ""),
+                f"{row['exchanges']:,}",
+                row["strongest"],
+                row["would"],
+                ", ".join(row["rules"]),
             )
         console.print(table)
         if len(acted) > 50:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import heapq
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -27,6 +28,9 @@ from gateway.values import parse_timestamp
 from gateway.web.intake import Body, Head, Intake
 
 LONGEST: Final = 256 * 2**20
+LATE_RECORDS: Final = 65_536
+LATE_CAPTURES: Final = 512
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,10 @@ class Reader:
         self.read = self.unreadable = 0
 
     def exchanges(self, paths: Iterable[str]) -> Iterator[Exchange]:
-        """The exchanges of all files, merged by time; each file is taken in its own order."""
+        """The exchanges of all files, in order of time."""
         with ExitStack() as stack:
             streams = [self._file(name, stack) for name in paths]
-            yield from heapq.merge(*streams, key=lambda exchange: exchange.facts.at)
+            yield from heapq.merge(*map(_in_time, streams), key=_moment)
 
     def _file(self, name: str, stack: ExitStack) -> Iterator[Exchange]:
         try:
@@ -119,7 +123,8 @@ class Reader:
         document = None if raw is not None else entry.get("body")
         size = len(raw) if raw is not None else int(head.header("content-length") or 0)
         at, account = parse_timestamp(entry["ts"]), self._account(entry)
-        facts = self.intake.facts(head, Body(raw=raw, document=document, size=size), at, account)
+        cause = Cause.BODY_TOO_LARGE if size > self.intake.largest else None
+        facts = self.intake.facts(head, Body(raw=raw, document=document, size=size, cause=cause), at, account)
         return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), entry.get("label"))
 
     def _account(self, entry: Mapping[str, Any]) -> Mapping[str, object] | None:
@@ -166,6 +171,24 @@ class Reader:
         return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
 
 
+def _moment(exchange: Exchange) -> int:
+    return exchange.facts.at
+
+
+def _in_time(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:
+    """One file in order of time: audit records are written when their answers end, so long streams come late.
+
+    Held back are at most `LATE_RECORDS` audit records, or `LATE_CAPTURES` captures, which carry whole prompts.
+    """
+    held: list[tuple[int, int, Exchange]] = []
+    for number, exchange in enumerate(exchanges):
+        heapq.heappush(held, (_moment(exchange), number, exchange))
+        if len(held) > (LATE_RECORDS if exchange.facts.recorded is not None else LATE_CAPTURES):
+            yield heapq.heappop(held)[2]
+    while held:
+        yield heapq.heappop(held)[2]
+
+
 def line_at(where: str) -> tuple[Place, bytes]:
     """The line of `FILE:LINE`. Raises LookupError when there is none, OSError when the file cannot be read."""
     name, _, number = where.rpartition(":")
@@ -180,7 +203,10 @@ def line_at(where: str) -> tuple[Place, bytes]:
 
 def line_of(reference: str, records: Path) -> tuple[Place, bytes]:
     """The line of a decision by its id or reference. Raises LookupError, or OSError."""
-    wanted = f'"id":"{reference.removeprefix("sg-")}"'.encode()
+    identity = reference.removeprefix("sg-")
+    if not _ID.fullmatch(identity):
+        raise LookupError(f"{reference!r} is no reference; it looks like sg-1f0c… with 32 hexadecimal digits")
+    wanted = f'"id":"{identity}"'.encode()
     with records.open("rb") as file:
         for number, text in enumerate(file, 1):
             if wanted in text:

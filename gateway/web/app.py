@@ -7,40 +7,38 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from gateway.audit.spans import OtelSpans
 from gateway.audit.trail import Trail
-from gateway.config import Config, StateSettings
-from gateway.errors import ConfigError, Place, Problem, StateError
-from gateway.gate import Gate, RemoteState
-from gateway.language.compile import load
-from gateway.registry import Registry
-from gateway.registry import load as load_registry
+from gateway.config import Config
+from gateway.errors import StateError
+from gateway.gate import Gate
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch
-from gateway.values import SECOND
-from gateway.web.exchange import Door
-from gateway.web.intake import Head, Intake
-from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send, timer, wall_clock
+from gateway.web.door import Assembly, assemble, wall_clock
+from gateway.web.intake import Head
+from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send
 from gateway.web.upstream import Proxy, Upstream
-
-REFRESH: Final = 1.0
 
 
 @dataclass(slots=True)
 class Process:
     """The parts of a running gateway, for health and for those who start it."""
 
-    config: Config
-    registry: Registry
-    gate: Gate
-    trail: Trail
+    assembly: Assembly
     proxy: Proxy
     app: Starlette = field(default_factory=Starlette)
+
+    @property
+    def gate(self) -> Gate:
+        return self.assembly.gate
+
+    @property
+    def trail(self) -> Trail:
+        assert self.assembly.trail is not None, "a process always keeps records"
+        return self.assembly.trail
 
     async def probe(self) -> None:
         """Ask shared state that last failed once more, so that it is seen to be back even while no requests come."""
@@ -51,11 +49,11 @@ class Process:
 
     def health(self) -> dict[str, object]:
         """What works, what does not, and what is in force."""
-        parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in self.registry.watched.items()}
+        parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in self.assembly.registry.watched.items()}
         parts["audit"] = self.trail.health()
         parts["state"] = {**self.gate.state.health(), "failures": self.gate.state_failures}
         problems = [f"{name}: {part['problem']}" for name, part in parts.items() if part.get("problem")]
-        if not self.config.lasting_key:
+        if not self.assembly.config.lasting_key:
             parts["identity"] = {"note": "no hash key is set: hashes will not join with those of another run"}
         policy = {"digest": self.gate.policy.digest, "version": self.gate.policy.version, "mode": str(self.gate.mode)}
         return {"status": "degraded" if problems else "ok", "problems": problems, "policy": policy, "parts": parts}
@@ -66,33 +64,15 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
 
     clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.
     """
-    registry = load_registry(config.settings)
-    policy, state = load(config.policy, registry.signals), open_state(config.state)
-    spans = OtelSpans(config.otlp) if config.otlp else None
-    trail = Trail(config.records, spans)
-    gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=trail)
-    intake = Intake(registry, config.hash_key, config.largest_body)
-    door = Door(intake, gate, clock, timer, config.largest_body, config.keep)
+    assembly = assemble(config, clock)
     upstreams = {name: Upstream(up.url, up.connect, up.read) for name, up in config.upstreams.items()}
-    process = Process(config, registry, gate, trail, Proxy(upstreams, registry))
-    judged = PolicyMiddleware(process.proxy, door=door, address=address)
+    process = Process(assembly, Proxy(upstreams))
+    judged = PolicyMiddleware(process.proxy, door=assembly.door, address=address)
     health = Health(process)
     process.app = Starlette(
         routes=[Route("/healthz", health), Route("/readyz", health), Mount("/", judged)], lifespan=lambda _: _lifespan(process)
     )
     return process
-
-
-def open_state(settings: StateSettings) -> MemoryState | RemoteState:
-    """State by its URI: memory://, or redis://… Raises StateError for a URI of neither."""
-    if settings.url.startswith("memory:"):
-        return MemoryState()
-    try:
-        from gateway.state.redis import RedisState  # only needed, and only installed, where Redis is used
-    except ModuleNotFoundError:
-        problem = Problem(Place("state.url"), "needs the redis package", "install sluicegate[redis], or use memory://")
-        raise ConfigError([problem]) from None
-    return RedisState(settings.url, timeout=settings.timeout / SECOND, prefix=settings.prefix)
 
 
 class Health:
@@ -102,6 +82,7 @@ class Health:
         self.process = process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.process.assembly.door.refresher.tick()  # type: ignore[union-attr]
         await self.process.probe()
         health = self.process.health()
         ready = scope["path"] != "/readyz" or health["status"] == "ok"
@@ -114,21 +95,11 @@ class Health:
 @contextlib.asynccontextmanager
 async def _lifespan(process: Process) -> AsyncIterator[None]:
     await process.proxy.open()
-    refresher = asyncio.ensure_future(_refresh(process.registry))
     try:
         yield
     finally:
-        refresher.cancel()
         await process.proxy.close()
         close = getattr(process.gate.state, "close", None)
         if close is not None:
             await close()
         await asyncio.to_thread(process.trail.close)
-
-
-async def _refresh(registry: Registry) -> None:
-    """Read changed files again, off the loop."""
-    while True:
-        await asyncio.sleep(REFRESH)
-        for thing in registry.watched.values():
-            await asyncio.to_thread(thing.refresh)

@@ -1,7 +1,7 @@
 """One exchange from first byte to settled record, as a state machine without I/O.
 
 A host (raw ASGI today, a lane inside the server next) owns the sockets; it tells the exchange what arrived and does what
-the exchange answers. The order is: `want_body` and `feed`, `facts`, (the gate judges), `judged`, then `answer_head`,
+the exchange answers. The order is: `feed`, `facts`, (the gate judges), `judged`, then `answer_head`,
 `answer_chunk`… and `finish`, which may be called at any time and counts once.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.audit.trace import begin
 from gateway.decision import Action, Outcome, Public
@@ -27,6 +27,12 @@ OWN_PREFIX: Final = "sluice-"
 _MOST_DIGITS: Final = 18
 
 
+class Refresher(Protocol):
+    """Something to be ticked by every request, such as the reading of changed files."""
+
+    def tick(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What every exchange of one host shares.
@@ -41,6 +47,7 @@ class Door:
     timer: Callable[[], int]
     largest: int = 32 * 2**20
     keep: float = 1.0
+    refresher: Refresher | None = None
 
 
 @dataclass(frozen=True, slots=True)

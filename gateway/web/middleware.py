@@ -7,23 +7,19 @@ says so. The decision stands in `scope["state"]["sluice"]` for the app.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.decision import Mode, Outcome
-from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
-from gateway.facts import Cause, End
-from gateway.gate import Gate, Sink
-from gateway.language.compile import load
-from gateway.language.policy import Policy
-from gateway.registry import Settings
-from gateway.registry import load as load_registry
+from gateway.facts import End
+from gateway.gate import Sink
 from gateway.values import SECOND
-from gateway.web.exchange import Door, Exchange, Forward, Headers, Refuse
-from gateway.web.intake import Head, Intake
+from gateway.web.door import assemble_inside
+from gateway.web.exchange import Door, Exchange, Forward, Refuse
+from gateway.web.intake import Head
+from gateway.web.server import CONNECTION
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,44 +41,42 @@ class Handle:
         self.exchange.ended = end
 
 
-def wall_clock() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1_000
-
-
-def timer() -> int:
-    """A monotonic clock in microseconds, for latencies."""
-    return time.perf_counter_ns() // 1_000
-
-
 class PolicyMiddleware:
     """Judges every HTTP request before `app` sees it.
 
-    policy: paths of packs (or one), or a compiled Policy with the `door` it belongs to. settings: the sections of
-    gateway.yaml that plugins read (`identity`, `geo`, …). mode: the overall mode. sink: receives every settled judgement;
-    see `gateway.audit`. door: everything assembled already, in place of the rest. address: the head as the host should have
-    seen it, for tests that replay traffic.
+    policy: packs, or folders of packs (or one); the bundled ones if left out. config: a gateway.yaml whose identity, geo,
+    state, audit and other sections are used (its `listen` and `upstreams` are not). mode: the overall mode. sink: receives
+    every settled judgement, besides the file that `config` names. door: everything assembled already, in place of the rest.
+    address: the head as the host should have seen it, for tests that replay traffic. Raises ConfigError or PolicyError.
     """
 
     def __init__(
         self,
         app: App,
-        policy: Policy | str | Path | Sequence[str | Path] | None = None,
+        policy: str | Path | Sequence[str | Path] | None = None,
         *,
-        settings: Settings | None = None,
-        mode: Mode = Mode.ENFORCE,
+        config: str | Path | None = None,
+        mode: Mode | None = None,
         sink: Sink | None = None,
         door: Door | None = None,
         address: Callable[[Head], Head] | None = None,
     ) -> None:
         self.app = app
         self.address = address or (lambda head: head)
-        self.door = door or _door(policy, settings or {}, mode, sink)
+        assembly = assemble_inside(policy, config, mode, sink) if door is None else None
+        self.trail = assembly.trail if assembly else None
+        self.door: Door = assembly.door if assembly else door  # type: ignore[assignment]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                if self.trail is not None and scope["type"] == "lifespan":
+                    await asyncio.to_thread(self.trail.flush)
             return
+        if self.door.refresher is not None:
+            self.door.refresher.tick()
         exchange = Exchange(self.door, self.address(head_of(scope)))
         if not await _read_body(exchange, scope, receive):
             return
@@ -135,17 +129,21 @@ class PolicyMiddleware:
 
 
 def head_of(scope: Scope) -> Head:
-    """The request head of an ASGI scope."""
-    client = scope.get("client")
+    """The request head of an ASGI scope; below a mount, the path as the mounted app sees it.
+
+    Only a server that tells connections apart (`web.server`) gives them ids: a client's port is soon somebody else's.
+    """
+    client, below = scope.get("client"), str(scope.get("root_path", ""))
+    connection = scope.get("extensions", {}).get(CONNECTION, {}).get("id")
     return Head(
         method=scope["method"],
-        path=scope["path"],
+        path=str(scope["path"]).removeprefix(below),
         query=scope.get("query_string", b"").decode("latin-1"),
         http_version=scope.get("http_version", "1.1"),
         headers=tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]),
         peer=client[0] if client else None,
-        connection=f"{client[0]}:{client[1]}" if client else None,
-        raw_path=(scope.get("raw_path") or b"").decode("latin-1"),
+        connection=connection,
+        raw_path=(scope.get("raw_path") or b"").decode("latin-1").removeprefix(below),
     )
 
 
@@ -190,16 +188,3 @@ async def _read_body(exchange: Exchange, scope: Scope, receive: Receive) -> bool
         exchange.feed(chunk)
         if not message.get("more_body", False) or drained > max(DRAIN, exchange.door.largest):
             return True
-
-
-def _door(policy: object, settings: Settings, mode: Mode, sink: Sink | None) -> Door:
-    registry = load_registry(settings)
-    paths = [policy] if isinstance(policy, (str, Path)) else policy
-    compiled = paths if isinstance(paths, Policy) else load([Path(str(path)) for path in paths or ()], registry.signals)  # type: ignore[attr-defined]
-    fail = FailModes(causes={**DEFAULT_CAUSES, Cause.ROUTE_UNRECOGNISED: Fail.PASS})
-    gate = Gate(compiled, registry.signals, mode=mode, sink=sink, fail=fail)
-    key = settings.get("identity", {}).get("hash_key") or b"sluicegate"
-    return Door(Intake(registry, key), gate, wall_clock, timer)
-
-
-__all__ = ["Handle", "Headers", "PolicyMiddleware", "answer", "head_of", "replayed"]

@@ -1,8 +1,9 @@
-"""How the process speaks HTTP/1.1: uvicorn's httptools protocol, with three things mended.
+"""How the process speaks HTTP/1.1: uvicorn's httptools protocol, with four things mended.
 
 - A request head has a bound; a longer one is answered 431. (httptools itself keeps reading.)
 - An offer to upgrade (`Upgrade: h2c`, as Java's client and `curl --http2` send it with every call) is declined the way
   RFC 9110 §7.8 asks for: by serving the request as if nothing had been offered. httptools drops the body instead.
+- Each connection has an id of its own (the ASGI extension `sluice.connection`): a port is soon used again by somebody else.
 - Trailers are dropped; uvicorn would add them to the headers of a request that is already being served.
 
 Use it as `uvicorn.Config(app, http=Protocol)`.
@@ -10,11 +11,14 @@ Use it as `uvicorn.Config(app, http=Protocol)`.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+CONNECTION: Final = "sluice.connection"
 LARGEST_HEAD: Final = 256 * 2**10
 TOO_LARGE: Final = b"The request line and headers are too large."
 INVALID: Final = "Invalid HTTP request received."
@@ -23,9 +27,14 @@ INVALID: Final = "Invalid HTTP request received."
 class Protocol(HttpToolsProtocol):
     """One connection of a client."""
 
+    _numbers = itertools.count(1)
     _in_head = False
     _head_size = 0
     _declining = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._connection = f"{self.client[0]}:{self.client[1]}#{next(self._numbers)}" if self.client else ""
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -45,6 +54,7 @@ class Protocol(HttpToolsProtocol):
         if not self._declining:
             self._in_head, self._head_size = True, 0
             super().on_message_begin()
+            self.scope["extensions"] = {CONNECTION: {"id": self._connection}}
 
     def on_url(self, url: bytes) -> None:
         if not self._declining:

@@ -19,7 +19,6 @@ from yarl import URL
 
 from gateway.decision import Public
 from gateway.facts import End
-from gateway.registry import Registry
 from gateway.values import SECOND
 from gateway.web.exchange import OWN_PREFIX
 from gateway.web.middleware import Handle, Receive, Scope, Send, answer
@@ -57,9 +56,8 @@ class Upstream:
 class Proxy:
     """Passes requests on. `upstreams` maps protocol names to where they go."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream], registry: Registry) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
         self.upstreams = upstreams
-        self.registry = registry
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:

@@ -198,3 +198,26 @@ def test_the_intake_never_puts_a_raw_key_into_facts() -> None:
     assert found.credential is not None
     assert "SECRET" not in found.credential
     assert "SECRET" not in repr(found)
+
+
+def test_text_that_no_exporter_can_encode_costs_nobody_a_span() -> None:
+    def three(otel: OtelSpans) -> None:
+        for model in ("good", "\ud800", "good too"):
+            settle_on(otel, model)
+
+    def settle_on(otel: OtelSpans, model: str) -> None:
+        call = Call("chat", model, messages=(Message("user", "x"),))
+        trail = Trail(None, otel)
+        gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+        judgement = gate.judge(Facts(at=START, call=call))
+        judgement.trace = begin(None)
+        gate.settle(judgement, Answer(200, model=model))
+        trail.flush()
+
+    def run(otel: OtelSpans) -> None:
+        three(otel)
+        otel.close()
+        assert otel.health()["exported"] == 9
+
+    _, spans = exported(run)
+    assert len(spans) == 9

@@ -107,3 +107,18 @@ def test_stable_leaves_out_ids_and_latencies_only() -> None:
     assert first["id"] != second["id"]
     assert stable(first) == stable(second)
     assert first.keys() - stable(first).keys() == {"id", "reference", "timing"}
+
+
+def test_a_listener_that_breaks_does_not_end_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(entry: object) -> None:
+        raise RuntimeError("broke")
+
+    trail = Trail(tmp_path / "audit.jsonl", on_record=broken)
+    gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+    for _ in range(3):
+        judge(gate, {"account.id": "a"})
+        trail.flush()
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 3
+    assert "RuntimeError: broke" in str(trail.health()["problem"])
+    trail.close()
+    assert "RuntimeError: broke" in capsys.readouterr().err

@@ -124,7 +124,7 @@ def by_middleware(policies: list[Path]) -> list[dict[str, Any]]:
             host, _, port = capture["conn"].rpartition(":")
             scope = {
                 "type": "http", "method": capture["method"], "path": path, "query_string": query.encode(),
-                "http_version": "1.1",
+                "http_version": "1.1", "extensions": {"sluice.connection": {"id": capture["conn"]}},
                 "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in capture["headers"]],
                 "client": (host, int(port)),
             }  # fmt: skip

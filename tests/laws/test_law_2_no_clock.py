@@ -21,7 +21,7 @@ CLOCKS = {
 }
 # Where a live gateway's time and randomness come in: the hosts' clocks, latencies, ids of live decisions and traces.
 HANDED_IN = {
-    "gateway/web/middleware.py", "gateway/gate.py", "gateway/audit/trace.py", "gateway/audit/trail.py", "gateway/config.py",
+    "gateway/web/door.py", "gateway/gate.py", "gateway/audit/trace.py", "gateway/audit/trail.py", "gateway/config.py",
 }  # fmt: skip
 
 
@@ -67,3 +67,16 @@ def test_ids_in_a_replay_derive_from_the_records(tmp_path: Path) -> None:
     decisions, _ = dry_run(tmp_path, "first")
     ids = [json.loads(line)["id"] for line in decisions.splitlines()]
     assert len(set(ids)) == len(ids)
+
+
+def test_records_in_the_order_of_their_ends_replay_like_records_in_order(tmp_path: Path) -> None:
+    """A gateway writes a record when its answer ends; the replay goes by when it was asked."""
+    decisions, _ = dry_run(tmp_path, "first")
+    lines = decisions.splitlines(keepends=True)
+    found = []
+    for name, written in (("ordered", lines), ("reversed", lines[::-1])):
+        (tmp_path / f"{name}.in.jsonl").write_bytes(b"".join(written))
+        arguments = ["dry-run", str(tmp_path / f"{name}.in.jsonl"), "--decisions", str(tmp_path / f"{name}.jsonl")]
+        assert CliRunner().invoke(main, arguments).exit_code == 0
+        found.append((tmp_path / f"{name}.jsonl").read_bytes())
+    assert found[0] == found[1] == decisions

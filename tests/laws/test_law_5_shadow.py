@@ -219,3 +219,18 @@ def test_a_shadow_limit_without_its_key_refuses_in_the_would_view_only() -> None
     gate = Gate(policy("pack: t\nversion: 1\nlanguage: 1\n" + limit), CATALOGUE)
     outcome = gate.judge(Facts(at=START)).outcome
     assert (outcome.refusal, outcome.action, outcome.would) == (None, Action.ALLOW, Action.DENY)
+
+
+def test_a_shadow_limit_counts_nothing_of_what_shadow_rules_would_refuse() -> None:
+    written = """
+pack: t
+version: 1
+language: 1
+rules:
+  - {id: t.deny, title: t, family: identity, owner: t, when: {client.country: KP}, then: {action: deny}, mode: shadow}
+limits:
+  - {id: t.limit, per: [request.method], limit: 2/minute, on_missing: skip, mode: shadow}
+"""
+    gate = Gate(policy(written), CATALOGUE)
+    found = [judge(gate, {"request.method": "POST", "client.country": c}).outcome.would for c in ("KP", "KP", "FR", "FR", "FR")]
+    assert found == [Action.DENY, Action.DENY, Action.ALLOW, Action.ALLOW, Action.THROTTLE]

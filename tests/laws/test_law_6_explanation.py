@@ -62,6 +62,13 @@ def test_a_record_whose_verdict_was_altered_is_found_out(entries: list[dict[str,
         explained(entry)
 
 
+def test_a_record_whose_decision_was_altered_is_found_out(entries: list[dict[str, Any]]) -> None:
+    entry = json.loads(json.dumps(matched(entries)))
+    entry["decision"] = {"action": "deny", "by": ["some.rule"]}
+    with pytest.raises(ReplayError):
+        explained(entry)
+
+
 def test_a_record_whose_value_was_altered_is_found_out(entries: list[dict[str, Any]]) -> None:
     entry = json.loads(json.dumps(matched(entries)))
     for label, value in entry["measures"].items():

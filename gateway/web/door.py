@@ -1,0 +1,134 @@
+"""From settings to a working door: registry, policy, state, gate, trail; and what has to happen beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from gateway.audit.trail import Trail
+from gateway.config import Config, StateSettings, default_config, load_config
+from gateway.decision import Mode
+from gateway.enforcement import Fail, FailModes
+from gateway.errors import ConfigError, Place, Problem, did_you_mean
+from gateway.facts import Answer, Cause
+from gateway.gate import Gate, RemoteState, Sink
+from gateway.judgement import Judgement
+from gateway.language.compile import load
+from gateway.registry import Registry
+from gateway.registry import load as load_registry
+from gateway.state.memory import MemoryState
+from gateway.values import SECOND
+from gateway.web.exchange import Door
+from gateway.web.intake import Intake
+
+REFRESH: Final = SECOND
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+def timer() -> int:
+    """A monotonic clock in microseconds, for latencies."""
+    return time.perf_counter_ns() // 1_000
+
+
+class Refresher:
+    """Has changed files read again, off the loop, at most once in REFRESH µs while requests come."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._last = timer()
+        self._task: asyncio.Future[None] | None = None
+
+    def tick(self) -> None:
+        """Look whether it is time; costs nothing when it is not."""
+        now = timer()
+        if now - self._last >= REFRESH and (self._task is None or self._task.done()):
+            self._last = now
+            self._task = asyncio.ensure_future(asyncio.to_thread(self._refresh))
+
+    def _refresh(self) -> None:
+        for thing in self._registry.watched.values():
+            thing.refresh()
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Everything that stands behind a door. trail: None where no records are kept and no traces exported."""
+
+    config: Config
+    registry: Registry
+    gate: Gate
+    trail: Trail | None
+    door: Door
+
+
+def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink | None = None) -> Assembly:
+    """The parts of a config. Raises ConfigError, PolicyError or StateError; opens nothing before it knows they fit."""
+    registry = load_registry(config.settings)
+    known_protocols(config, registry)
+    policy, state = load(config.policy, registry.signals), open_state(config.state)
+    trail = _open_trail(config)
+    sinks = [found for found in (trail, sink) if found is not None]
+    gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks))
+    intake = Intake(registry, config.hash_key, config.largest_body)
+    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry))
+    return Assembly(config, registry, gate, trail, door)
+
+
+def assemble_inside(
+    policy: str | Path | Sequence[str | Path] | None, file: str | Path | None, mode: Mode | None, sink: Sink | None
+) -> Assembly:
+    """The parts for a middleware in somebody else's app, where unrecognised routes are the app's own and pass."""
+    config = load_config(Path(file), needs_upstreams=False) if file is not None else default_config()
+    named = [policy] if isinstance(policy, (str, Path)) else list(policy or ())
+    passing = FailModes({**config.fail.causes, Cause.ROUTE_UNRECOGNISED: Fail.PASS}, config.fail.state)
+    paths = tuple(Path(path) for path in named) or config.policy
+    return assemble(replace(config, policy=paths, mode=mode or config.mode, fail=passing), sink=sink)
+
+
+def known_protocols(config: Config, registry: Registry) -> None:
+    """Raises ConfigError when an upstream is set up for a protocol that no plugin brings."""
+    known = list(registry.dialects)
+    unknown = [name for name in config.upstreams if name not in known]
+    if unknown:
+        place = Place(config.source)
+        raise ConfigError(
+            [Problem(place, f"unknown protocol '{name}' in upstreams", did_you_mean(name, known)) for name in unknown]
+        )
+
+
+def open_state(settings: StateSettings) -> MemoryState | RemoteState:
+    """State by its URI: memory://, or redis://… Raises ConfigError or StateError."""
+    if settings.url.startswith("memory:"):
+        return MemoryState()
+    try:
+        from gateway.state.redis import RedisState  # only needed, and only installed, where Redis is used
+    except ModuleNotFoundError:
+        problem = Problem(Place("state.url"), "needs the redis package", "install sluicegate[redis], or use memory://")
+        raise ConfigError([problem]) from None
+    return RedisState(settings.url, timeout=settings.timeout / SECOND, prefix=settings.prefix)
+
+
+def _open_trail(config: Config) -> Trail | None:
+    if config.records is None and not config.otlp:
+        return None
+    if not config.otlp:
+        return Trail(config.records)
+    from gateway.audit.spans import OtelSpans  # heavy to import, and only needed where traces are exported
+
+    return Trail(config.records, OtelSpans(config.otlp))
+
+
+def _all(sinks: Sequence[Sink]) -> Sink | None:
+    def every(judgement: Judgement, answer: Answer) -> None:
+        for sink in sinks:
+            sink(judgement, answer)
+
+    return sinks[0] if len(sinks) == 1 else every if sinks else None

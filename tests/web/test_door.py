@@ -1,0 +1,125 @@
+"""The middleware by gateway.yaml, mounted apps, connections, credentials: what stands behind the door."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+from gateway import PolicyMiddleware
+from gateway.config import load_config
+from gateway.errors import ConfigError
+from gateway.judgement import Judgement
+from gateway.web.app import build
+from gateway.web.middleware import head_of
+from tests.serving import served
+
+KEY = "sk-of-the-door-tests"
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+ACCOUNT = "accounts:\n  - {{id: known, kyc_country: {country}, credentials: ['sha256:{digest}']}}\n"
+
+
+async def said(request: Request) -> JSONResponse:
+    return JSONResponse({"model": "m", "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+
+
+SITE = Starlette(routes=[Route("/v1/chat/completions", said, methods=["POST"])])
+
+
+def directory(folder: Path, country: str) -> None:
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    (folder / "accounts.yaml").write_text(ACCOUNT.format(country=country, digest=digest))
+
+
+def post(app: Any, path: str = "/v1/chat/completions", key: str = KEY, **more: Any) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            headers = {"authorization": f"Bearer {key}", **more.pop("headers", {})}
+            return await client.post(path, headers=headers, **(more or {"json": BODY}))
+
+    return asyncio.run(send())
+
+
+def test_a_middleware_by_gateway_yaml(tmp_path: Path) -> None:
+    directory(tmp_path, "FR")
+    (tmp_path / "gateway.yaml").write_text(
+        "identity: {directory: accounts.yaml}\nclient_address: {trusted_proxies: [127.0.0.1/32]}\naudit: {records: a.jsonl}\n"
+    )
+    app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
+    assert post(app, headers={"x-forwarded-for": "203.0.113.9"}).status_code == 200
+    assert post(app, key="sk-unknown").status_code == 401
+    assert app.trail is not None
+    app.trail.flush()
+    known, unknown = (json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    assert (known["signals"]["account.id"], known["signals"]["client.ip"]) == ("known", "203.0.113.9")
+    assert unknown["exchange"]["cause"] == "credential-unknown"
+
+
+def test_a_middleware_without_anything_uses_the_bundled_packs() -> None:
+    found: list[Judgement] = []
+    assert post(PolicyMiddleware(SITE, sink=lambda judgement, answer: found.append(judgement))).status_code == 200
+    assert "region" in found[0].engine.policy.packs
+    with pytest.raises(ConfigError, match="unknown key 'idenity'"):
+        PolicyMiddleware(SITE, config=_written("idenity: {}\n"))
+
+
+def _written(text: str) -> Path:
+    import tempfile
+
+    file = Path(tempfile.mkdtemp()) / "gateway.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_an_edit_of_the_directory_is_seen_while_requests_come(tmp_path: Path) -> None:
+    directory(tmp_path, "FR")
+    (tmp_path / "gateway.yaml").write_text("identity: {directory: accounts.yaml}\naudit: {records: a.jsonl}\n")
+    with served(PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")) as port:
+        url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
+        assert httpx.post(url, json=BODY, headers=headers).status_code == 200
+        directory(tmp_path, "KP")
+        deadline = time.monotonic() + 10
+        while (status := httpx.post(url, json=BODY, headers=headers).status_code) == 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert status == 451
+
+
+def test_below_a_mount_the_route_is_recognised() -> None:
+    found: list[Judgement] = []
+    inner = PolicyMiddleware(SITE, sink=lambda judgement, answer: found.append(judgement))
+    assert post(Starlette(routes=[Mount("/llm", app=inner)]), "/llm/v1/chat/completions").status_code == 200
+    assert (found[0].facts.route, found[0].facts.cause) == ("chat.completions", None)
+
+
+@pytest.mark.parametrize("mode", ["media-type", "body-malformed", "body-encoding"])
+@pytest.mark.parametrize("body", ["text", "broken", "encoded"])
+def test_a_lenient_body_never_excuses_a_credential(tmp_path: Path, mode: str, body: str) -> None:
+    directory(tmp_path, "FR")
+    (tmp_path / "gateway.yaml").write_text(f"identity: {{directory: accounts.yaml}}\nfail: {{{mode}: pass}}\n")
+    app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
+    kinds = {"text": {"content-type": "text/plain"}, "broken": {}, "encoded": {"content-encoding": "br"}}
+    answer = post(app, key="sk-unknown", content=b"{", headers={"content-type": "application/json", **kinds[body]})
+    assert answer.status_code in (400, 401, 415)
+    excused = {"media-type": "text", "body-malformed": "broken", "body-encoding": "encoded"}[mode] == body
+    assert (answer.status_code == 401) is excused
+
+
+def test_a_port_used_again_is_another_connection(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("upstreams: {}\n")
+    build(load_config(tmp_path / "gateway.yaml", {})).trail.close()
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("203.0.113.9", 40_000)}
+    assert head_of(scope).connection is None
+    assert (
+        head_of({**scope, "extensions": {"sluice.connection": {"id": "203.0.113.9:40000#7"}}}).connection
+        == "203.0.113.9:40000#7"
+    )
