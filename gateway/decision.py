@@ -124,7 +124,7 @@ class Outcome:
     """What is really done with one exchange.
 
     reference: what the caller is given to ask about the decision. tags: added to the request upstream. delay: µs to
-    hold the request. quotas: the plan limits to publish. returns: takes to give back, because the request was refused.
+    hold the request. rooms: every limit that was looked at. headers: the plan limits to publish.
     """
 
     id: str

@@ -99,8 +99,11 @@ def enforce(
     at: int,
 ) -> Enforced:
     """The enforced outcome of one decision at the time `at` (µs)."""
-    effects = {end.rule.id: (end.rule, end.effect) for end in evaluated.ends if end.effect is not None}
-    acting = [(rule, effect) for rule, effect in effects.values() if _acts(rule, effect, decision)]
+    acting = [
+        (ended.rule, ended.effect)
+        for ended, end in zip(evaluated.ends, decision.ends, strict=True)
+        if ended.effect is not None and end.verdict is Verdict.MATCH and end.action is ended.effect.action
+    ]
     refusal = _refusal(decision, acting, prepared, rooms, trouble, at)
     action = _action_of(refusal, decision)
     would = max(decision.would, action, Action.THROTTLE if any(not room.allowed for room in rooms) else Action.ALLOW)
@@ -125,10 +128,6 @@ def rate_headers(plans: list[PlanLimit], rooms: list[Room], at: int) -> tuple[tu
 def seconds_until(then: int, at: int) -> int:
     """Whole seconds from `at` to `then` (µs), rounded up, never negative."""
     return max(0, -((at - then) // SECOND))
-
-
-def _acts(rule: Rule, effect: Effect, decision: Decision) -> bool:
-    return any(end.rule == rule.id and end.verdict is Verdict.MATCH and end.action is effect.action for end in decision.ends)
 
 
 def _refusal(

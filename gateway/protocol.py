@@ -39,7 +39,6 @@ class Dialect(Protocol):
     """
 
     name: str
-    provider: str
     routes: tuple[Route, ...]
     credential_headers: tuple[tuple[str, str], ...]
 

@@ -16,7 +16,7 @@ from gateway.values import Failed, Missing, Type
 
 
 class Cost(StrEnum):
-    """What resolving a signal needs, cheapest first; leaves are tried in this order."""
+    """What resolving a signal needs, cheapest first."""
 
     HEADER = "header"
     BODY = "body"

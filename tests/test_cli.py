@@ -251,7 +251,8 @@ def test_dry_run_judges_as_the_gateway_of_its_config_would(pack: Path, tmp_path:
 
 def test_check_finds_what_serve_would_stumble_over(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text("upstreams: {opnai: {url: 'http://127.0.0.1:1'}}\n")
-    assert "unknown protocol 'opnai' in upstreams; did you mean 'openai'?" in sluice("check", tmp_path / "gateway.yaml").stderr
+    misspelt = sluice("check", tmp_path / "gateway.yaml").stderr
+    assert "unknown protocol 'opnai' in upstreams; did you mean 'openai'?" in misspelt
     (tmp_path / "gateway.yaml").write_text("upstreams: {}\npolicy: [absent.yaml]\n")
     assert sluice("check", tmp_path / "gateway.yaml").exit_code == 2
 
@@ -263,6 +264,6 @@ def test_what_a_user_gets_wrong_is_said_not_traced(pack: Path, tmp_path: Path) -
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--labels", tmp_path / "labels.json").exit_code == 3
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--out", tmp_path / "no" / "x").exit_code == 2
     assert "is no reference" in sluice("explain", "demo.denied", "--records", tmp_path / "r.jsonl").stderr
-    (tmp_path / "d.jsonl").write_text('{"signals": {}, "policy": {"mode": "enforce"}, "exchange": {"method": "GET", "path": "/"},'
-                                      ' "at": 1, "id": "x"}\n')  # fmt: skip
+    half = {"signals": {}, "policy": {"mode": "enforce"}, "exchange": {"method": "GET", "path": "/"}, "at": 1, "id": "x"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(half) + "\n")
     assert sluice("explain", "--record", f"{tmp_path}/d.jsonl:1", "--policy", pack).exit_code == 1

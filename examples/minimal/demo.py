@@ -1,6 +1,6 @@
 """The product in one minute: a stub upstream, the gateway, labelled traffic by the real SDKs, and what became of it.
 
-Everything runs on loopback; no key, no account, no database. Nine callers behave in nine ways; the table says what the
+Everything runs on loopback; no key, no account, no database. Ten callers behave in ten ways; the table says what the
 gateway did to each and why, and one decision is explained leaf by leaf.
 """
 
@@ -79,7 +79,7 @@ def running(*command: str, health: str) -> Iterator[None]:
 
 
 class Callers:
-    """Nine ways to use the API."""
+    """Ten ways to use the API."""
 
     def __init__(self, url: str) -> None:
         self.url = url

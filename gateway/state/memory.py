@@ -8,7 +8,7 @@ from gateway.state.windows import Table
 
 
 class MemoryState:
-    """Windows and limits of one process. Several workers must not each have one: see `config`.
+    """Windows and limits of one process. Several workers would each have one of their own: share Redis instead.
 
     max_keys: keys kept per window and per period of limits; past it the ones used longest ago go.
     """

@@ -52,7 +52,6 @@ class Anthropic:
     """The Anthropic wire protocol."""
 
     name = "anthropic"
-    provider = "anthropic"
     credential_headers: tuple[tuple[str, str], ...] = (("x-api-key", ""), ("authorization", "bearer "))
     routes: tuple[Route, ...] = (
         Route("messages", "POST", "/v1/messages", read_messages),

@@ -110,7 +110,6 @@ class OpenAI:
     """The OpenAI wire protocol."""
 
     name = "openai"
-    provider = "openai"
     credential_headers: tuple[tuple[str, str], ...] = (("authorization", "bearer "), ("api-key", ""))
     routes: tuple[Route, ...] = (
         Route("chat.completions", "POST", "/v1/chat/completions", read_chat),
