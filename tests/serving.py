@@ -11,9 +11,9 @@ import uvicorn
 
 
 @contextmanager
-def served(app: Any, lifespan: str = "off") -> Iterator[int]:
+def served(app: Any, lifespan: str = "off", http: Any = "auto") -> Iterator[int]:
     """The port on which uvicorn serves the app while the block runs."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan=lifespan, proxy_headers=False))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan=lifespan, http=http, proxy_headers=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -319,3 +319,23 @@ def test_tags_accumulate_and_the_longest_delay_holds() -> None:
     ]
     found = outcome(gate(*rules), account_id="a")
     assert (found.action, found.tags, found.delay) == (Action.DELAY, ("a", "b"), 3 * SECOND)
+
+
+def test_verify_has_a_code_of_its_own_and_refusals_show_no_quota_they_did_not_use() -> None:
+    written = """
+pack: v
+version: 1
+language: 1
+rules:
+  - {id: v.verify, title: v, family: identity, owner: v, when: {request.model: m}, then: {action: verify, link: "https://x.example"}, mode: enforce}
+limits:
+  - {id: v.limit, per: [request.method], limit: 5/minute, on_missing: skip, mode: enforce}
+"""  # noqa: E501
+    gate = Gate(policy(written), CATALOGUE)
+    refused = judge(gate, {"request.method": "POST", "request.model": "m"}).outcome
+    assert refused.refusal is not None
+    assert (refused.refusal.status, refused.refusal.public.code) == (403, "verification-required")
+    assert refused.refusal.link == "https://x.example"
+    assert refused.headers == ()
+    passed = judge(gate, {"request.method": "POST", "request.model": "other"}).outcome
+    assert '"v.limit";r=4;' in dict(passed.headers)["ratelimit"]

@@ -88,3 +88,21 @@ def test_no_text_leaves_the_module() -> None:
     found = view(("system", "CANARY-SYSTEM"), ("user", "CANARY-USER words that follow it"))
     for name in REGISTRY.signals:
         assert "canary" not in str(found.get(name)).lower()
+
+
+def test_hashes_of_what_callers_wrote_need_the_secret() -> None:
+    """Without the key nobody can try guesses against a record."""
+    body = {"model": "m", "max_tokens": 5, "tools": [{"type": "function", "function": {"name": "t"}}],
+            "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]}  # fmt: skip
+    probe = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+    found = []
+    for key in (b"a key of the tests' own", b"another key of the tests"):
+        catalogue = load_registry({"identity": {"hash_key": key}}).signals
+        views = [
+            View(INTAKE.facts(Head("POST", "/v1/chat/completions"), Body(raw=json.dumps(sent).encode()), 0), catalogue)
+            for sent in (body, probe)
+        ]
+        names = ("prompt.template", "prompt.slots", "prompt.system", "prompt.tools")
+        found.append([*(views[0].get(name) for name in names), views[1].get("reseller.probe")])
+    assert not any(isinstance(value, Missing) for value in found[0])
+    assert all(one != other for one, other in zip(*found, strict=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from gateway import PolicyMiddleware
 from gateway.errors import ConfigError
 from gateway.judgement import Judgement
 from gateway.web.middleware import head_of
+from gateway.web.server import Protocol
 from tests.serving import served
 
 KEY = "sk-of-the-door-tests"
@@ -96,7 +99,8 @@ def test_below_a_mount_the_route_is_recognised() -> None:
     found: list[Judgement] = []
     inner = PolicyMiddleware(SITE, sink=lambda judgement, answer: found.append(judgement))
     assert post(Starlette(routes=[Mount("/llm", app=inner)]), "/llm/v1/chat/completions").status_code == 200
-    assert (found[0].facts.route, found[0].facts.cause) == ("chat.completions", None)
+    facts = found[0].facts
+    assert (facts.path, facts.route, facts.cause) == ("/v1/chat/completions", "chat.completions", None)
 
 
 @pytest.mark.parametrize("mode", ["media-type", "body-malformed", "body-encoding"])
@@ -117,3 +121,29 @@ def test_only_a_server_that_tells_connections_apart_gives_them_ids() -> None:
     assert head_of(scope).connection is None
     told = {**scope, "extensions": {"sluice.connection": {"id": "203.0.113.9:40000#7"}}}
     assert head_of(told).connection == "203.0.113.9:40000#7"
+
+
+def test_a_port_used_again_is_another_connection() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(str(head_of(scope).connection))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with served(app, http=Protocol) as port, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        mine = probe.getsockname()[1]
+        probe.close()
+        for _ in range(2):
+            with socket.socket() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no waiting for late bytes
+                connection.bind(("127.0.0.1", mine))
+                connection.settimeout(5)
+                connection.connect(("127.0.0.1", port))
+                for _ in range(2):
+                    connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                    assert connection.recv(4_096).startswith(b"HTTP/1.1 204")
+    first, again, second, once_more = seen
+    assert first == again != second == once_more
