@@ -81,7 +81,8 @@ def test_imports_run_downwards(module: str) -> None:
     upward = []
     for target, _ in imports(modules()[module]):
         if target.startswith("gateway") and not target.startswith(("gateway.plugins", "gateway.rules")):
-            same_room = target.rpartition(".")[0] == module.rpartition(".")[0] != "gateway" or target == module
+            inside = target == module or target.startswith(module + ".")
+            same_room = target.rpartition(".")[0] == module.rpartition(".")[0] != "gateway" or inside
             if rank(target) > rank(module) or (rank(target) == rank(module) and not same_room and target != "gateway"):
                 upward.append(target)
     assert upward == [] or module == "gateway"

@@ -1,0 +1,27 @@
+"""The command line: serve · check · test · dry-run · explain · signals.
+
+Exit codes are part of the interface (see each command's help). Results go to standard output; progress and complaints to
+standard error.
+"""
+
+from __future__ import annotations
+
+import click
+
+from gateway import __version__
+from gateway.cli.check import check
+from gateway.cli.dry_run import dry_run
+from gateway.cli.explain import explain
+from gateway.cli.rule_tests import test
+from gateway.cli.serve import serve
+from gateway.cli.signals import signals
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sluice")
+def main() -> None:
+    """Sluicegate: a policy-aware gateway for LLM APIs."""
+
+
+for command in (serve, check, test, dry_run, explain, signals):
+    main.add_command(command)

@@ -1,0 +1,74 @@
+"""`sluice dry-run`: recorded exchanges through a policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from gateway.cli.common import CONFIG, PATHS, configured, fail
+from gateway.errors import RecordError, SluiceError
+from gateway.language.compile import load
+from gateway.replay.dry_run import dry_run as run_dry
+from gateway.replay.report import write
+
+
+@click.command("dry-run")
+@click.argument("records", nargs=-1, required=True)
+@click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
+@CONFIG
+@click.option("--labels", type=PATHS, help="A JSON file: account id to label, in place of the records' own labels.")
+@click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
+@click.option(
+    "--max-benign-share", type=float, help="Exit 1 if a larger share of exchanges not labelled distill would be refused."
+)
+def dry_run(
+    records: tuple[str, ...],
+    policies: tuple[Path, ...],
+    config: Path | None,
+    labels: Path | None,
+    decisions: Path | None,
+    form: str,
+    out: Path | None,
+    max_benign_share: float | None,
+) -> None:
+    """Replay RECORDS (captures or audit records; - is standard input) through a policy.
+
+    Exit: 0, 1 a stated budget exceeded, 2 bad rules, 3 bad or empty records.
+    """
+    try:
+        registry, settings = configured(config)
+        policy = load(policies or settings.policy, registry.signals)
+    except SluiceError as error:
+        fail(error, 2)
+    try:
+        named = _labels(labels) if labels else {}
+        report, reader = run_dry(
+            records, policy, registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
+            largest=settings.largest_body, labels=named, decisions=decisions, on_error=_tell_unreadable,
+        )  # fmt: skip
+    except (OSError, ValueError, RecordError) as error:
+        fail(error, 3)
+    result = report.as_dict(reader.read, reader.unreadable)
+    try:
+        write(result, form, out)
+    except OSError as error:
+        fail(f"{out}: cannot be written: {error.strerror}", 2)
+    if not reader.read:
+        fail("no record could be read", 3)
+    if max_benign_share is not None and report.benign_share > max_benign_share:
+        fail(f"{report.benign_share:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
+
+
+def _labels(file: Path) -> dict[str, str]:
+    found = json.loads(file.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"{file}: must be a JSON object of account ids and labels")
+    return {str(account): str(label) for account, label in found.items()}
+
+
+def _tell_unreadable(error: RecordError) -> None:
+    click.echo(f"unreadable: {error}", err=True)
