@@ -69,7 +69,8 @@ class RuleEnd:
     """How one rule ended on one exchange.
 
     action: what it asks for in the enforced view (ALLOW unless it matched and is enforced); would: what it asks for as
-    if every shadow rule were enforced. missing: the values an unknown lacked. excepted: the exception that applied.
+    if every shadow rule were enforced. missing: the values an unknown lacked. excepted: the exception that applied. abstained:
+    the declared workload it left alone. mode: the one in force for this exchange, which a share can lower.
     """
 
     rule: str
@@ -82,6 +83,7 @@ class RuleEnd:
     excepted: str = ""
     corroborated: tuple[str, ...] = ()
     step: int | None = None
+    abstained: str = ""
 
 
 @dataclass(frozen=True, slots=True)

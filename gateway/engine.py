@@ -22,12 +22,15 @@ from gateway.decision import Action, Decision, Mode, Room, RuleEnd, Verdict
 from gateway.language.conditions import lacking
 from gateway.language.measures import Measure
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy, Rule
-from gateway.readings import NOTHING_COUNTED, counted, exception_of, key_of, labels_of, rule_values, step_of
+from gateway.readings import (
+    NOTHING_COUNTED, abstention_of, counted, exception_of, key_of, labels_of, mode_of, rule_values, step_of,
+)  # fmt: skip
 from gateway.signals import View
 from gateway.state.operations import Batch, Reply, Sight, Take
 from gateway.values import Failed, Missing
 
 NO_STATE = Missing("state unavailable")
+NOBODY_RESTS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Ended:
 
     rule: Rule
     verdict: Verdict
+    mode: Mode
     missing: tuple[str, ...] = ()
     error: str = ""
     excepted: str = ""
@@ -59,16 +63,17 @@ class Ended:
     would: Effect | None = None
     corroborated: tuple[str, ...] = ()
     step: int | None = None
+    abstained: str = ""
 
     @property
     def shadowed(self) -> bool:
         """Whether its throttle counts on a shadow counter for the would-be view, which may differ from the enforced one."""
-        return self.rule.mode is not Mode.ENFORCE or self.rule.corroborate is not None
+        return self.mode is not Mode.ENFORCE or self.rule.corroborate is not None
 
     @property
     def counts(self) -> bool:
-        """Whether this match stands (an excepted one neither acts nor corroborates)."""
-        return self.verdict is Verdict.MATCH and not self.excepted
+        """Whether this match stands (an excepted or abstained one neither acts nor corroborates)."""
+        return self.verdict is Verdict.MATCH and not self.excepted and not self.abstained
 
 
 @dataclass(slots=True)
@@ -91,7 +96,10 @@ class Engine:
         self._rules = [rule for rule in policy.rules if rule.mode is not Mode.OFF]
         self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
         self._families = sorted({rule.family for rule in self._rules})
+        abstaining = {kind for rule in self._rules for kind in rule.abstain_for}
+        self._workloads = [workload for workload in policy.workloads if workload.kind in abstaining]
         counted = {label for rule in self._rules for measure in rule.measures.values() for label in labels_of(measure)}
+        counted |= {workload.ceiling.measure.label for workload in self._workloads if workload.ceiling}
         self._measures = [measure for measure in policy.measures if measure.label in counted]
         specs = [rule.corroborate for rule in self._rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
@@ -112,13 +120,18 @@ class Engine:
             self._plan(plan, view, prepared)
         return prepared
 
-    def evaluate(self, view: View, prepared: Prepared, reply: Reply | None) -> Evaluated:
-        """Every rule's end. `reply` answers the first batch; None when the state did not answer."""
+    def evaluate(
+        self, view: View, prepared: Prepared, reply: Reply | None, resting: Mapping[str, str] = NOBODY_RESTS
+    ) -> Evaluated:
+        """Every rule's end. `reply` answers the first batch; None when the state did not answer.
+
+        resting: rules in quarantine, with the reason; they are not evaluated and end as errors.
+        """
         values = dict(prepared.values)
         readings: list[object] = list(reply.readings) if reply else [NO_STATE] * len(prepared.batch.sights)
         for label, reading in zip(prepared.labels, readings, strict=False):
             values[label] = NOTHING_COUNTED if reading is None else reading
-        ends = [ended for rule in self._rules if (ended := self._rule(rule, view, values)) is not None]
+        ends = [ended for rule in self._rules if (ended := self._rule(rule, view, values, resting)) is not None]
         noted = {}
         for (corroborate, family, enforced), reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):
             noted[corroborate, family, enforced] = seen = isinstance(reading, int) and reading > 0
@@ -160,7 +173,7 @@ class Engine:
             if not isinstance(key, tuple):
                 continue
             for enforced in (True, False):
-                families = {end.rule.family for end in matched if not enforced or end.rule.mode is Mode.ENFORCE}
+                families = {end.rule.family for end in matched if not enforced or end.mode is Mode.ENFORCE}
                 for family in sorted(families):
                     prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, 1))
         return prepared.batch
@@ -200,28 +213,32 @@ class Engine:
         (prepared.shadow_plans if shadow else prepared.plans).append(plan)
         (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key))
 
-    def _rule(self, rule: Rule, view: View, measured: dict[str, object]) -> Ended | None:
+    def _rule(self, rule: Rule, view: View, measured: dict[str, object], resting: Mapping[str, str]) -> Ended | None:
+        if rule.id in resting:
+            return Ended(rule, Verdict.ERROR, mode_of(rule, view), error=resting[rule.id])
         values = rule_values(rule, view, measured)
         try:
             truth = rule.when.evaluate(values)
             if truth is False:
                 return None
+            mode = mode_of(rule, view)
             if truth is None:
                 missing, failure = lacking(rule.when, values)
-                return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, missing, failure)
+                return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, mode, missing, failure)
             excepted = exception_of(rule, view)
+            abstained = abstention_of(rule, self._workloads, view, measured) if rule.abstain_for else ""
         except Exception as error:  # a rule that breaks (a provider of the wrong type) must not decide for the others
-            return Ended(rule, Verdict.ERROR, error=f"{type(error).__name__}: {error}")
-        if excepted:
-            return Ended(rule, Verdict.MATCH, excepted=excepted)
+            return Ended(rule, Verdict.ERROR, rule.mode, error=f"{type(error).__name__}: {error}")
+        if excepted or abstained:
+            return Ended(rule, Verdict.MATCH, mode, excepted=excepted, abstained=abstained)
         step = step_of(rule, values)
         effect = rule.response.effects[step] if step is not None else _OBSERVE
-        return Ended(rule, Verdict.MATCH, would=effect, effect=effect if rule.mode is Mode.ENFORCE else None, step=step)
+        return Ended(rule, Verdict.MATCH, mode, would=effect, effect=effect if mode is Mode.ENFORCE else None, step=step)
 
     def _corroborate(self, ends: list[Ended], noted: dict[tuple[Corroborate, str, bool], bool]) -> None:
         standing = [end for end in ends if end.counts]
         families = {
-            enforced: {end.rule.family for end in standing if not enforced or end.rule.mode is Mode.ENFORCE}
+            enforced: {end.rule.family for end in standing if not enforced or end.mode is Mode.ENFORCE}
             for enforced in (True, False)
         }
         for end in standing:
@@ -243,8 +260,9 @@ class Engine:
 
 def _end(end: Ended, full: Mapping[str, bool], would_full: Mapping[str, bool]) -> RuleEnd:
     return RuleEnd(
-        end.rule.id, end.rule.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
+        end.rule.id, end.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
         end.missing, end.error, end.excepted, end.corroborated, end.step if end.rule.response.of else None,
+        end.abstained,
     )  # fmt: skip
 
 

@@ -16,10 +16,11 @@ from typing import Protocol
 from gateway.decision import Mode, Outcome, Room
 from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
 from gateway.engine import Engine
-from gateway.errors import StateError
+from gateway.errors import Place, PolicyError, Problem, StateError
 from gateway.facts import Answer, Cause, Facts
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
+from gateway.quarantine import Quarantine
 from gateway.signals import Catalogue, View
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Reply, Take
@@ -74,12 +75,27 @@ class Gate:
         self.ids = ids
         self.timer = timer
         self.state_failures = 0
-        self.use(policy)
+        self._put_in_force(policy)
 
     def use(self, policy: Policy) -> None:
-        """Put a policy in force at once; exchanges already judged settle under the one that judged them."""
+        """Put a policy in force at once; exchanges already judged settle under the one that judged them.
+
+        Counters go on unless a measure's definition changed; quarantines end. Raises PolicyError, and changes nothing, where a
+        pack has a lower version than the one in force: an old policy must not come back unnoticed.
+        """
+        lower = [
+            Problem(Place(f"pack '{name}'"), f"version {version} is lower than {self.policy.packs[name]}, which is in force",
+                    "raise it above that; what was withdrawn comes back under a new version")
+            for name, version in policy.packs.items() if version < self.policy.packs.get(name, 0)
+        ]  # fmt: skip
+        if lower:
+            raise PolicyError(lower)
+        self._put_in_force(policy)
+
+    def _put_in_force(self, policy: Policy) -> None:
         self.policy = policy
         self._engine = Engine(under(policy, self.mode))
+        self.quarantine = Quarantine()
 
     @property
     def local(self) -> bool:
@@ -138,7 +154,7 @@ class Gate:
 
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
-        engine, view = self._engine, View.of(facts, self.catalogue)
+        engine, quarantine, view = self._engine, self.quarantine, View.of(facts, self.catalogue)
         causes = [cause for cause in (facts.cause, self._credential_cause(view)) if cause is not None]
         fail = self.fail.under(self.mode)
         refused = next((cause for cause in causes if fail.refuses(cause)), None)
@@ -146,7 +162,7 @@ class Gate:
         reply = (yield prepared.batch) if prepared.batch else Reply()
         error = reply if isinstance(reply, StateError) else None
         first = None if isinstance(reply, StateError) else reply
-        evaluated = engine.evaluate(view, prepared, first)
+        evaluated = engine.evaluate(view, prepared, first, quarantine.resting(facts.at))
         rooms: list[Room] = [*first.rooms, *first.shadow_rooms] if first else []
         taken = _taken(prepared.batch, first)
         full = any(not room.allowed and not room.shadow for room in rooms)
@@ -158,6 +174,7 @@ class Gate:
                 rooms += [*reply.rooms, *reply.shadow_rooms]
                 taken += _taken(second, reply)
         decision = engine.decide(evaluated, rooms)
+        quarantine.note(decision.ends, facts.at)
         down = error is not None
         trouble = Trouble(
             refused, facts.detail if refused is facts.cause else "", down and fail.state is Fail.REFUSE,

@@ -6,11 +6,13 @@ The engine decides with these functions and explanations, spans and rule tests t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from hashlib import blake2b
 
+from gateway.decision import Mode
 from gateway.language.measures import Measure, Ratio
-from gateway.language.policy import Rule
+from gateway.language.policy import Rule, Workload
 from gateway.signals import View
 from gateway.state.operations import Count, joined
 from gateway.values import AtLeast, Failed, Missing
@@ -88,6 +90,36 @@ def exception_of(rule: Rule, view: View) -> str:
             ):
                 return exception.name
     return ""
+
+
+def abstention_of(rule: Rule, workloads: Iterable[Workload], view: View, measured: Mapping[str, object]) -> str:
+    """The declared workload for which a rule leaves this exchange alone, or the empty text."""
+    for workload in workloads:
+        if workload.kind in rule.abstain_for and applies(workload, view, measured):
+            return workload.id
+    return ""
+
+
+def applies(workload: Workload, view: View, measured: Mapping[str, object]) -> bool:
+    """Whether a declaration covers this exchange: in time, in scope, and below its ceiling. Unknown is not covered."""
+    if not workload.since <= view.facts.at < workload.until or workload.when.evaluate(view.get) is not True:
+        return False
+    ceiling = workload.ceiling
+    return ceiling is None or ceiling.leaf.test(measured.get(ceiling.measure.label, NOT_COUNTED)) is True
+
+
+def mode_of(rule: Rule, view: View) -> Mode:
+    """A rule's mode on this exchange: outside its share of accounts an enforced rule is in shadow.
+
+    The hash is stable, so a larger share only adds accounts. An exchange without an account is outside every share but 1.
+    """
+    if rule.mode is not Mode.ENFORCE or rule.share >= 1:
+        return rule.mode
+    account = view.get("account.id")
+    if not isinstance(account, str):
+        return Mode.SHADOW
+    place = int.from_bytes(blake2b(joined((rule.id, account)).encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    return Mode.ENFORCE if place < rule.share * 2**64 else Mode.SHADOW
 
 
 def step_of(rule: Rule, values: Callable[[str], object]) -> int | None:

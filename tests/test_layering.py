@@ -17,7 +17,7 @@ RANKS = [
     {"gateway.language"},
     {"gateway.readings"},
     {"gateway.engine"},
-    {"gateway.enforcement", "gateway.judgement"},
+    {"gateway.enforcement", "gateway.judgement", "gateway.quarantine"},
     {"gateway.audit"},
     {"gateway.gate"},
     {"gateway.web.answers", "gateway.web.tap", "gateway.web.intake", "gateway.web.server", "gateway.config"},
@@ -32,7 +32,7 @@ RANKS = [
 ]
 CORE = (
     "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "engine", "enforcement", "judgement",
-    "gate",
+    "gate", "quarantine",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {

@@ -123,7 +123,7 @@ def rule_end(end: RuleEnd) -> dict[str, Any]:
         entry |= {"action": str(end.action), "would": str(end.would)}
     optional = {
         "missing": list(end.missing), "error": end.error, "excepted": end.excepted,
-        "corroborated_by": list(end.corroborated), "step": end.step,
+        "corroborated_by": list(end.corroborated), "step": end.step, "abstained": end.abstained,
     }  # fmt: skip
     return entry | {key: value for key, value in optional.items() if value not in ("", [], None)}
 

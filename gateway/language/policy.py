@@ -8,12 +8,13 @@ from typing import Any
 
 from gateway.decision import Action, Mode, Public
 from gateway.errors import Place
-from gateway.language.conditions import Condition
+from gateway.language.conditions import Condition, Leaf
 from gateway.language.lists import ValueList
 from gateway.language.measures import Measure, Ratio
 from gateway.state.operations import Limit, Window
 
 FAMILIES = ("network", "client", "identity", "content", "coordination", "volume")
+KINDS = ("benchmark", "integration", "relay", "batch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,58 @@ class FalsePositive:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """What must be shown before a rule is enforced (`gate`): the most wrongly matched accounts, and on how much traffic.
+
+    max_upper_95: the one-sided 95 % upper bound of the share of benign accounts matched; min_benign_accounts and min_days:
+    the least traffic that may show it.
+    """
+
+    max_upper_95: float
+    min_benign_accounts: int
+    min_days: int
+
+    def canonical(self) -> object:
+        return [self.max_upper_95, self.min_benign_accounts, self.min_days]
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """How much of a workload is declared: its exchanges, counted, and the comparison that holds while they are few enough."""
+
+    measure: Measure
+    leaf: Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A declared campaign. Outside its scope, its time or its ceiling the declaration does nothing.
+
+    when: its scope, over signals; since and until: µs since 1970, the first included, the last not.
+    """
+
+    id: str
+    kind: str
+    when: Condition
+    since: int
+    until: int
+    owner: str
+    evidence: str
+    ceiling: Ceiling | None = None
+    place: Place = field(compare=False, default=Place(""))
+
+    def canonical(self) -> object:
+        ceiling = [self.ceiling.measure.label, self.ceiling.leaf.canonical()] if self.ceiling else None
+        return [self.id, self.kind, self.when.canonical(), self.since, self.until, ceiling]
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of a pack."""
+    """One rule of a pack.
+
+    abstain_for: kinds of declared workloads that it leaves alone. share: of the accounts, for how many an enforced rule acts;
+    for the others it is in shadow. gate: what promotion demands; it changes no decision.
+    """
 
     id: str
     pack: str
@@ -132,6 +183,9 @@ class Rule:
     references: tuple[str, ...] = ()
     false_positives: tuple[FalsePositive, ...] = ()
     blind_spots: tuple[str, ...] = ()
+    abstain_for: tuple[str, ...] = ()
+    share: float = 1.0
+    gate: Promotion | None = None
 
     def canonical(self) -> object:
         return {
@@ -140,6 +194,7 @@ class Rule:
             "response": self.response.canonical(), "public": [self.public.code, self.public.message],
             "corroborate": self.corroborate.canonical() if self.corroborate else None,
             "exceptions": sorted((e.canonical() for e in self.exceptions), key=repr), "evidence": sorted(self.evidence),
+            "abstain_for": list(self.abstain_for), "share": self.share, "gate": self.gate.canonical() if self.gate else None,
         }  # fmt: skip
 
 
@@ -173,6 +228,7 @@ class Policy:
     digest: str
     measures: tuple[Measure, ...]
     corroborations: tuple[Corroborate, ...]
+    workloads: tuple[Workload, ...] = ()
 
     @property
     def version(self) -> int:
