@@ -1,8 +1,8 @@
 -- One batch of state operations, atomically: what gateway/state/memory.py does, on Redis' own structures.
 --
--- KEYS     the keys of the operations, in their order: ten for a top share, one for all others.
+-- KEYS     the keys of the operations, in their order: ten for a top share or a quantile, one for all others.
 -- ARGV[1]  words and whole numbers between spaces, read from left to right; redis.py writes them.
--- ARGV[2…] the texts that are counted, in their order.
+-- ARGV[2…] the texts that are counted and the owners of leases, in their order.
 -- Answer   whole numbers between spaces: two for each sight, three for each take.
 --
 -- Time is the batch's, in µs since 1970; the server's clock only cleans up. Lua numbers are doubles: whole numbers are
@@ -18,7 +18,7 @@ local function key() key_at = key_at + 1; return KEYS[key_at] end
 local function text() text_at = text_at + 1; return ARGV[text_at] end
 local function whole(n) return string.format("%.0f", n) end
 
-local SLICES, LOOK = number(), "-"
+local SLICES, LOOK, SECOND = number(), "-", 1000000
 local at = number()
 
 -- Count, sum: one string, «newest c0 … c7»; slice s is counted in the ring at s % SLICES.
@@ -130,7 +130,66 @@ local function top_share(slice, ttl, cap, counted)
   return math.max(0, tonumber(top[2] or 0)), sum
 end
 
-local SIGHTS = { count = counter, sum = counter, distinct = distinct, top_share = top_share }
+-- Quantile: as a top share, but the totals are a hash of bins (whole numbers, `operations.bin_of`). Answers the bin at the
+-- rank (millionths) and how many values there are.
+local function lighten(rings, totals, newest, slice, sum)
+  if slice - newest >= SLICES then
+    call("DEL", totals, unpack(rings))
+    return 0
+  end
+  for passed = newest + 1, slice do
+    local ring = rings[1 + passed % SLICES]
+    local left = call("HGETALL", ring)
+    for place = 1, #left, 2 do
+      if call("HINCRBY", totals, left[place], -left[place + 1]) == 0 then call("HDEL", totals, left[place]) end
+      sum = sum - left[place + 1]
+    end
+    call("DEL", ring)
+  end
+  return sum
+end
+
+local function at_rank(totals, sum, rank)
+  local kept, bins, count = call("HGETALL", totals), {}, {}
+  for place = 1, #kept, 2 do
+    bins[#bins + 1] = tonumber(kept[place])
+    count[bins[#bins]] = tonumber(kept[place + 1])
+  end
+  table.sort(bins)
+  local left = math.max(1, math.ceil(sum * rank / 1000000))
+  for _, bin in ipairs(bins) do
+    left = left - count[bin]
+    if left <= 0 then return bin end
+  end
+  return 0
+end
+
+local function quantile(slice, ttl, rank, counted)
+  local name, totals, rings = key(), key(), {}
+  for place = 1, SLICES do rings[place] = key() end
+  local bin = counted ~= LOOK and text()
+  local kept = call("GET", name)
+  if not kept and not bin then return 0, 0 end
+  local newest, sum = string.match(kept or "-1 0", "(%S+) (%S+)")
+  newest, sum = tonumber(newest), tonumber(sum)
+  local changed = slice > newest
+  if changed then
+    sum = lighten(rings, totals, newest, slice, sum)
+    newest = slice
+  end
+  if bin and slice > newest - SLICES then
+    local ring = rings[1 + slice % SLICES]
+    call("HINCRBY", ring, bin, 1)
+    call("PEXPIRE", ring, ttl)
+    call("HINCRBY", totals, bin, 1)
+    call("PEXPIRE", totals, ttl)
+    sum, changed = sum + 1, true
+  end
+  if changed then call("SET", name, whole(newest) .. " " .. whole(sum), "PX", ttl) end
+  return at_rank(totals, sum, tonumber(rank)), sum
+end
+
+local SIGHTS = { count = counter, sum = counter, distinct = distinct, top_share = top_share, quantile = quantile }
 
 -- Fixed: a string «count ends». `own` is the end of the grid cell that holds the time in question.
 local fixed, moving = {}, {}
@@ -148,7 +207,7 @@ end
 
 function fixed.hit(take)
   local count, ends = fixed.standing(take)
-  call("SET", take.name, whole(count + 1) .. " " .. whole(ends), "PX", take.ttl)
+  call("SET", take.name, whole(count + take.cost) .. " " .. whole(ends), "PX", take.ttl)
 end
 
 function fixed.give_back(take)
@@ -178,12 +237,76 @@ function moving.give_back(take)
   if last then call("ZREM", take.name, last) end
 end
 
-local PACES = { fixed = fixed, moving = moving }
+-- Bucket: a string «newest slice units slice units …». `own` is the length of a slice, `covered` how many count.
+local bucket = {}
+
+function bucket.kept(take, now)
+  local cells, newest = {}, -1
+  for cell in string.gmatch(call("GET", take.name) or "", "%S+") do cells[#cells + 1] = tonumber(cell) end
+  newest = math.max(cells[1] or -1, math.floor(now / take.own))
+  local slices = {}
+  for place = 2, #cells, 2 do
+    if cells[place] > newest - take.covered and cells[place + 1] > 0 then slices[cells[place]] = cells[place + 1] end
+  end
+  return newest, slices
+end
+
+function bucket.write(take, newest, slices)
+  local cells = { whole(newest) }
+  for slice, units in pairs(slices) do
+    cells[#cells + 1] = whole(slice)
+    cells[#cells + 1] = whole(units)
+  end
+  call("SET", take.name, table.concat(cells, " "), "PX", take.ttl)
+end
+
+function bucket.standing(take)
+  local newest, slices = bucket.kept(take, at)
+  local held, oldest = 0, nil
+  for slice, units in pairs(slices) do
+    held = held + units
+    oldest = math.min(oldest or slice, slice)
+  end
+  return held, ((oldest or newest) + take.covered) * take.own
+end
+
+function bucket.add(take, then_at, units)
+  local newest, slices = bucket.kept(take, at)
+  local slice = math.floor(then_at / take.own)
+  if slice > newest - take.covered then
+    slices[slice] = math.max(0, (slices[slice] or 0) + units)
+    bucket.write(take, math.max(newest, slice), slices)
+  end
+end
+
+function bucket.hit(take) bucket.add(take, at, take.cost) end
+
+function bucket.give_back(take)
+  if call("EXISTS", take.name) == 1 then bucket.add(take, take.at, -take.cost) end
+end
+
+-- Lease: a sorted set of owners, scored by when their slot ends.
+local lease = {}
+
+function lease.standing(take)
+  call("ZREMRANGEBYSCORE", take.name, "-inf", whole(at))
+  return call("ZCARD", take.name), at + SECOND
+end
+
+function lease.hit(take)
+  call("ZADD", take.name, whole(at + take.period), take.owner)
+  call("PEXPIRE", take.name, take.ttl)
+end
+
+function lease.give_back(take) call("ZREM", take.name, take.owner) end
+
+local PACES = { fixed = fixed, moving = moving, bucket = bucket, lease = lease }
 
 local function next_take()
-  return {
-    name = key(), pace = PACES[word()], amount = number(), need = number(), period = number(), ttl = word(), own = number(),
-  }
+  local take = { name = key(), pace = PACES[word()], amount = number(), need = number(), cost = number(), period = number() }
+  take.ttl, take.own, take.covered = word(), number(), number()
+  if take.pace == lease then take.owner = text() end
+  return take
 end
 
 local answer = {}

@@ -1,8 +1,9 @@
-"""Request limits through the `limits` library, on a storage of ours whose clock is the batch.
+"""Limits: those in requests through the `limits` library, on a storage of ours whose clock is the batch.
 
 `limits` reads the wall clock in its stock storages, so it could not replay recorded time; its `Storage` base class is
 the seam it offers. Its strategies do the arithmetic of fixed and moving windows. The library speaks in seconds, and a
-float of seconds cannot tell «exactly one period ago» from «a moment less», so the storage keeps whole microseconds.
+float of seconds cannot tell «exactly one period ago» from «a moment less», so the storage keeps whole microseconds. Tokens,
+money and leases, which are given back, are `holdings`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from limits.storage import MovingWindowSupport, Storage
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter, RateLimiter
 
 from gateway.decision import Room
-from gateway.state.operations import Limit, Pace, Take, joined, kept
+from gateway.state.holdings import Holdings
+from gateway.state.operations import Limit, Pace, Take, Unit, joined, kept
 from gateway.values import SECOND
 
 MAX_KEYS = 1_000_000
@@ -142,34 +144,51 @@ class Limits:
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
         self.max_keys = max_keys
         self._periods: dict[int, _Period] = {}
+        self._holdings = Holdings(max_keys)
 
     def take(self, takes: list[Take], at: int) -> list[Room]:
-        """Take one unit of every limit if all have room, else none. `at` is µs since 1970."""
-        counters = [(self._period(take.limit.period, at), take, item(take.limit), name(take)) for take in takes]
-        # a counter that is named twice needs two units, or the set would overdraw it
-        fits = [
-            period.limiters[take.limit.pace].test(units, *names, cost=takes.count(take))
-            for period, take, units, names in counters
-        ]
+        """Take every take's units if all limits have room, else none. `at` is µs since 1970."""
+        # a counter that is named twice needs the units of both, or the set would overdraw it
+        fits = [self._fits(take, needed(take, takes), at) for take in takes]
         if all(fits):
-            for period, take, units, names in counters:
-                period.limiters[take.limit.pace].hit(units, *names)
-        return [
-            _room(take.limit, fit, period.storage.standing(units.key_for(*names), take.limit.pace))
-            for fit, (period, take, units, names) in zip(fits, counters, strict=True)
-        ]
+            for take in takes:
+                self._hit(take, at)
+        return [_room(take.limit, fit, self._standing(take, at)) for fit, take in zip(fits, takes, strict=True)]
 
-    def give_back(self, take: Take, at: int) -> None:
-        """Undo a take made at the time `at` (µs), if the window it was taken from is still the current one."""
+    def give_back(self, take: Take, at: int, now: int) -> None:
+        """Undo a take made at the time `at` (µs), or as many of its units as it says, where its window still holds them."""
+        if take.limit.unit is not Unit.REQUESTS:
+            self._holdings.give_back(take, at, now)
+            return
         storage = self._period(take.limit.period, at).storage
         storage.give_back(item(take.limit).key_for(*name(take)), take.limit.pace, at)
 
     @property
     def evicted(self) -> int:
-        return sum(period.storage.evicted for period in self._periods.values())
+        return self._holdings.evicted + sum(period.storage.evicted for period in self._periods.values())
 
     def __len__(self) -> int:
-        return sum(len(period.storage) for period in self._periods.values())
+        return len(self._holdings) + sum(len(period.storage) for period in self._periods.values())
+
+    def _fits(self, take: Take, units: int, at: int) -> bool:
+        if take.limit.unit is not Unit.REQUESTS:
+            return self._holdings.standing(take, at)[0] + units <= take.limit.amount
+        return self._limiter(take, at).test(item(take.limit), *name(take), cost=units)
+
+    def _hit(self, take: Take, at: int) -> None:
+        if take.limit.unit is not Unit.REQUESTS:
+            self._holdings.take(take, at)
+        else:
+            self._limiter(take, at).hit(item(take.limit), *name(take))
+
+    def _standing(self, take: Take, at: int) -> tuple[int, int]:
+        if take.limit.unit is not Unit.REQUESTS:
+            return self._holdings.standing(take, at)
+        storage = self._period(take.limit.period, at).storage
+        return storage.standing(item(take.limit).key_for(*name(take)), take.limit.pace)
+
+    def _limiter(self, take: Take, at: int) -> RateLimiter:
+        return self._period(take.limit.period, at).limiters[take.limit.pace]
 
     def _period(self, seconds: int, at: int) -> _Period:
         period = self._periods.get(seconds)
@@ -188,6 +207,11 @@ class _Period:
             Pace.FIXED: FixedWindowRateLimiter(storage),
             Pace.MOVING: MovingWindowRateLimiter(storage),
         }
+
+
+def needed(take: Take, takes: list[Take]) -> int:
+    """The units that a set of takes needs of the counter that one of them names."""
+    return sum(other.cost for other in takes if other.limit == take.limit and other.key == take.key)
 
 
 @lru_cache(maxsize=4_096)

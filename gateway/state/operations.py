@@ -33,16 +33,22 @@ class Count(StrEnum):
     SUM = "sum"
     DISTINCT = "distinct"
     TOP_SHARE = "top_share"
+    QUANTILE = "quantile"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A declared window. digest: names it in shared state, equal for equal definitions. cap: most distinct values kept."""
+    """A declared window.
+
+    digest: names it in shared state, equal for equal definitions. cap: most distinct values kept. rank: of a quantile, which
+    one, in millionths (500,000 is the median).
+    """
 
     digest: str
     kind: Count
     length: int
     cap: int = 1_000
+    rank: int = 0
 
     def slice_of(self, at: int) -> int:
         """The number of the slice that holds the time `at` (µs)."""
@@ -56,22 +62,39 @@ class Pace(StrEnum):
     MOVING = "moving"
 
 
+class Unit(StrEnum):
+    """What a limit counts. Money is counted in billionths of a US dollar (`NANO` of them are one)."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    USD = "usd"
+    CONCURRENT = "concurrent"
+
+
+NANO: Final = 1_000_000_000
+LARGEST_AMOUNT: Final = 2**53 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `amount` requests per `period` seconds for a key."""
+    """At most `amount` units per `period` seconds for a key.
+
+    A concurrent limit has at most `amount` leases at a time, each for at most `period` seconds.
+    """
 
     id: str
     amount: int
     period: int
     pace: Pace = Pace.FIXED
     shadow: bool = False
+    unit: Unit = Unit.REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
     """Look at a window under a key and, unless `value` is None, count it first.
 
-    value: 1 for a count, the amount for a sum, the text for distinct and top share.
+    value: 1 for a count, the amount for a sum and a quantile, the text for distinct and top share.
     """
 
     window: Window
@@ -81,18 +104,23 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One unit of a limit under a key."""
+    """Units of a limit under a key: one request, or tokens or money held back, or one lease of an `owner`.
+
+    Given back, `cost` says how many units; a negative number takes more, whether or not there is room: they were used.
+    """
 
     limit: Limit
     key: tuple[str, ...]
+    cost: int = 1
+    owner: str = ""
 
 
 @dataclass(slots=True)
 class Batch:
     """Everything one exchange asks of the state at one time.
 
-    takes: taken together or not at all. shadow_takes: the same, on counters of their own. returns: units taken earlier by
-    a request that was then refused, with the time of the take; they are given back first.
+    takes: taken together or not at all. shadow_takes: the same, on counters of their own. returns: units taken earlier, with
+    the time of the take, by a request that was then refused or took another amount; they are given back first.
     """
 
     at: int
@@ -112,6 +140,33 @@ class Reply:
     readings: list[int | float | AtLeast | None] = field(default_factory=list)
     rooms: list[Room] = field(default_factory=list)
     shadow_rooms: list[Room] = field(default_factory=list)
+
+
+_EXACT: Final = 128
+
+
+def bin_of(value: int) -> int:
+    """The bin of a whole number: its own below 256, from there one for every 1/128 of the power of two below it.
+
+    Numbers below zero count as zero. After Gil Tene's HdrHistogram: whole numbers only, so that every store bins alike.
+    """
+    if value < 2 * _EXACT:
+        return max(value, 0)
+    power = value.bit_length() - 8
+    return power * _EXACT + (value >> power)
+
+
+def edge_of(place: int) -> int:
+    """The least value of a bin."""
+    if place < 2 * _EXACT:
+        return place
+    power = place // _EXACT - 1
+    return (place - power * _EXACT) << power
+
+
+def rank_among(count: int, rank: int) -> int:
+    """Which of `count` ordered values stands at a rank (millionths): the first is 1."""
+    return max(1, -(-count * rank // 1_000_000))
 
 
 def kept(length: int) -> int:

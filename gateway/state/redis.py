@@ -31,7 +31,10 @@ from redis.exceptions import RedisError
 
 from gateway.decision import Room
 from gateway.errors import StateError
-from gateway.state.operations import SLICES, Batch, Count, Limit, Reply, Sight, Take, joined
+from gateway.state.holdings import grid
+from gateway.state.limits import needed
+from gateway.state.operations import SLICES, Batch, Count, Limit, Reply, Sight, Take, Unit, Window, bin_of, edge_of, joined
+from gateway.state.windows import NO_ZERO
 from gateway.values import SECOND, AtLeast
 
 CONNECTIONS: Final = 32
@@ -120,7 +123,7 @@ def written(batch: Batch, prefix: str) -> tuple[list[bytes], list[bytes]]:
     words = [f"{SLICES} {batch.at} {len(batch.returns)}"]
     for take, at in batch.returns:
         keys.append(_limit_key(prefix, take))
-        words.append(f"{_take(take.limit, at, 1)} {at}")
+        words.append(f"{_take(take, at, take.cost, texts)} {at}")
     words.append(str(len(batch.sights)))
     for sight in batch.sights:
         keys += _window_keys(prefix, sight)
@@ -129,7 +132,7 @@ def written(batch: Batch, prefix: str) -> tuple[list[bytes], list[bytes]]:
         words.append(str(len(takes)))
         for take in takes:
             keys.append(_limit_key(prefix, take))
-            words.append(_take(take.limit, batch.at, takes.count(take)))
+            words.append(_take(take, batch.at, needed(take, takes), texts))
     return keys, [" ".join(words).encode(), *texts]
 
 
@@ -149,16 +152,36 @@ def _sight(sight: Sight, at: int, texts: list[bytes]) -> str:
             counted = str(int(sight.value))
         else:
             counted = "="
-            texts.append(_short(":", str(sight.value)))
-    return f"{window.kind} {window.slice_of(at)} {_expiry(window.length)} {window.cap} {counted}"
+            texts.append(_text(window, sight.value))
+    most = window.rank if window.kind is Count.QUANTILE else window.cap
+    return f"{window.kind} {window.slice_of(at)} {_expiry(window.length)} {most} {counted}"
 
 
-def _take(limit: Limit, at: int, need: int) -> str:
+def _text(window: Window, value: int | str) -> bytes:
+    return str(bin_of(int(value))).encode() if window.kind is Count.QUANTILE else _short(":", str(value))
+
+
+def _take(take: Take, at: int, need: int, texts: list[bytes]) -> str:
+    """A take's words: how it is kept, amount, units needed in all and by itself, period, expiry, and where it lies.
+
+    The last two are the end of the grid cell for requests; for a bucket, the length of its slices and how many its window
+    covers. A lease names its owner among the texts.
+    """
+    limit = take.limit
     period = limit.period * SECOND
-    return f"{limit.pace} {limit.amount} {need} {period} {_expiry(period)} {(at // period + 1) * period}"
+    words = f"{limit.amount} {need} {take.cost} {period} {_expiry(period)}"
+    if limit.unit is Unit.CONCURRENT:
+        texts.append(take.owner.encode())
+        return f"lease {words} 0 0"
+    if limit.unit is not Unit.REQUESTS:
+        length, covered = grid(limit)
+        return f"bucket {words} {length} {covered}"
+    return f"{limit.pace} {words} {(at // period + 1) * period} 0"
 
 
 def _reading(kind: Count, first: int, second: int) -> int | float | AtLeast | None:
+    if kind is Count.QUANTILE:
+        return edge_of(first) if second else None
     if kind is Count.TOP_SHARE:
         return first / second if second else None
     return AtLeast(first) if second else first
@@ -170,7 +193,7 @@ def _room(limit: Limit, allowed: int, remaining: int, resets_at: int) -> Room:
 
 def _window_keys(prefix: str, sight: Sight) -> list[bytes]:
     name = _short("/", joined((sight.window.digest, *sight.key)))
-    if sight.window.kind is not Count.TOP_SHARE:
+    if sight.window.kind not in NO_ZERO:
         return [b"%b:w%b" % (prefix.encode(), name)]
     return [b"%b:%b%b" % (prefix.encode(), part, name) for part in _SHARE_PARTS]
 
@@ -178,7 +201,10 @@ def _window_keys(prefix: str, sight: Sight) -> list[bytes]:
 def _limit_key(prefix: str, take: Take) -> bytes:
     limit = take.limit
     kind = "shadow" if limit.shadow else "live"
-    name = joined((kind, str(limit.amount), str(limit.period), limit.pace, limit.id, *take.key))
+    if limit.unit is Unit.REQUESTS:
+        name = joined((kind, str(limit.amount), str(limit.period), limit.pace, limit.id, *take.key))
+    else:
+        name = joined((kind, limit.unit, str(limit.period), limit.pace, limit.id, *take.key))
     return b"%b:l%b" % (prefix.encode(), _short("/", name))
 
 

@@ -1,4 +1,4 @@
-"""Sliding windows of counts, sums, distinct values and top shares, in memory.
+"""Sliding windows of counts, sums, distinct values, top shares and quantiles, in memory.
 
 One `Table` holds one declared window for every key. Keys are kept in two generations: a key that is used moves to the
 young one; when the time that keys are kept (`operations.kept`) has passed, the old one is dropped whole. Memory is thus
@@ -7,7 +7,7 @@ bounded by the keys active in the last two such times, and by `max_keys`, withou
 
 from __future__ import annotations
 
-from gateway.state.operations import SLICES, Count, Window, kept
+from gateway.state.operations import SLICES, Count, Window, bin_of, edge_of, kept, rank_among
 from gateway.values import AtLeast
 
 Reading = int | float | AtLeast | None
@@ -23,13 +23,13 @@ class Counter:
         self._slices = [0] * SLICES
         self._total = 0
 
-    def add(self, at: int, value: int | str, cap: int) -> None:
+    def add(self, at: int, value: int | str, window: Window) -> None:
         self._advance(at)
         if at > self._newest - SLICES:
             self._slices[at % SLICES] += int(value)
             self._total += int(value)
 
-    def read(self, at: int, cap: int) -> Reading:
+    def read(self, at: int, window: Window) -> Reading:
         self._advance(at)
         return self._total
 
@@ -52,18 +52,18 @@ class Distinct:
         self._full_until = -1
         self._seen: dict[str, int] = {}
 
-    def add(self, at: int, value: int | str, cap: int) -> None:
+    def add(self, at: int, value: int | str, window: Window) -> None:
         self._advance(at)
         if at <= self._newest - SLICES:
             return
         text = str(value)
         known = self._seen.get(text)
-        if known is None and len(self._seen) >= cap:
+        if known is None and len(self._seen) >= window.cap:
             self._full_until = max(self._full_until, at + SLICES)
         elif known is None or known < at:
             self._seen[text] = at
 
-    def read(self, at: int, cap: int) -> Reading:
+    def read(self, at: int, window: Window) -> Reading:
         self._advance(at)
         return AtLeast(len(self._seen)) if self._full_until > self._newest else len(self._seen)
 
@@ -88,18 +88,18 @@ class TopShare:
         self._slices: list[dict[str | None, int]] = [{} for _ in range(SLICES)]
         self._totals: dict[str | None, int] = {}
 
-    def add(self, at: int, value: int | str, cap: int) -> None:
+    def add(self, at: int, value: int | str, window: Window) -> None:
         self._advance(at)
         if at <= self._newest - SLICES:
             return
         text: str | None = str(value)
-        if text not in self._totals and len(self._totals) >= cap:
+        if text not in self._totals and len(self._totals) >= window.cap:
             text = None
         part = self._slices[at % SLICES]
         part[text] = part.get(text, 0) + 1
         self._totals[text] = self._totals.get(text, 0) + 1
 
-    def read(self, at: int, cap: int) -> Reading:
+    def read(self, at: int, window: Window) -> Reading:
         self._advance(at)
         whole = sum(self._totals.values())
         named = max((count for text, count in self._totals.items() if text is not None), default=0)
@@ -118,10 +118,54 @@ class TopShare:
         self._newest = at
 
 
-Cell = Counter | Distinct | TopShare
+class Quantile:
+    """How often each bin of values was seen (`operations.bin_of`), and so which value stands at a rank.
+
+    A reading is the least value of its bin: never more than the true value, and less than 1/128 below it.
+    """
+
+    __slots__ = ("_newest", "_slices", "_totals")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._slices: list[dict[int, int]] = [{} for _ in range(SLICES)]
+        self._totals: dict[int, int] = {}
+
+    def add(self, at: int, value: int | str, window: Window) -> None:
+        self._advance(at)
+        if at <= self._newest - SLICES:
+            return
+        place, part = bin_of(int(value)), self._slices[at % SLICES]
+        part[place] = part.get(place, 0) + 1
+        self._totals[place] = self._totals.get(place, 0) + 1
+
+    def read(self, at: int, window: Window) -> Reading:
+        self._advance(at)
+        left = rank_among(sum(self._totals.values()), window.rank)
+        for place in sorted(self._totals):
+            left -= self._totals[place]
+            if left <= 0:
+                return edge_of(place)
+        return None
+
+    def _advance(self, at: int) -> None:
+        if at <= self._newest:
+            return
+        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
+            for place, count in self._slices[passed % SLICES].items():
+                if self._totals[place] == count:
+                    del self._totals[place]
+                else:
+                    self._totals[place] -= count
+            self._slices[passed % SLICES] = {}
+        self._newest = at
+
+
+Cell = Counter | Distinct | TopShare | Quantile
 CELLS: dict[Count, type[Cell]] = {
-    Count.COUNT: Counter, Count.SUM: Counter, Count.DISTINCT: Distinct, Count.TOP_SHARE: TopShare,
+    Count.COUNT: Counter, Count.SUM: Counter, Count.DISTINCT: Distinct, Count.TOP_SHARE: TopShare, Count.QUANTILE: Quantile,
 }  # fmt: skip
+NO_ZERO = (Count.TOP_SHARE, Count.QUANTILE)
 
 
 class Table:
@@ -147,7 +191,7 @@ class Table:
         cell = self._young.get(key) or self._old.pop(key, None)
         if cell is None:
             if value is None:
-                return None if self.window.kind is Count.TOP_SHARE else 0
+                return None if self.window.kind in NO_ZERO else 0
             cell = self._cell()
         self._young[key] = cell
         if len(self) > self.max_keys:
@@ -156,8 +200,8 @@ class Table:
             self.evicted += 1
         part = self.window.slice_of(at)
         if value is not None:
-            cell.add(part, value, self.window.cap)
-        return cell.read(part, self.window.cap)
+            cell.add(part, value, self.window)
+        return cell.read(part, self.window)
 
     def forgotten(self, at: int) -> bool:
         """Whether nothing in here can matter at the time `at` (µs) any more."""

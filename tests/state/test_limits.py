@@ -107,7 +107,7 @@ def test_a_counter_that_a_set_names_twice_needs_two_units(pace: Pace) -> None:
 def test_a_unit_given_back_can_be_taken_again_once(pace: Pace) -> None:
     limits, take = Limits(), Take(limit(2, pace), KEY)
     assert [admitted(limits, limit(2, pace), START + moment) for moment in (1, 2, 3)] == [True, True, False]
-    limits.give_back(take, START + 2)
+    limits.give_back(take, START + 2, START + 2)
     assert [admitted(limits, limit(2, pace), START + 4) for _ in range(2)] == [True, False]
 
 
@@ -117,14 +117,14 @@ def test_a_unit_of_a_window_that_has_passed_is_not_given_back(pace: Pace) -> Non
     limits, take = Limits(), Take(limit(1, pace), KEY)
     assert admitted(limits, limit(1, pace), START)
     assert admitted(limits, limit(1, pace), START + PERIOD)
-    limits.give_back(take, START)
+    limits.give_back(take, START, START)
     assert not admitted(limits, limit(1, pace), START + PERIOD + 1)
 
 
 def test_giving_back_what_was_never_taken_changes_nothing() -> None:
     for pace in Pace:
         limits = Limits()
-        limits.give_back(Take(limit(1, pace), KEY), START)
+        limits.give_back(Take(limit(1, pace), KEY), START, START)
         assert [admitted(limits, limit(1, pace), START) for _ in range(2)] == [True, False]
 
 
@@ -133,7 +133,7 @@ def test_a_limit_that_changed_its_pace_counts_anew() -> None:
     limits = Limits()
     for pace in Pace:
         assert admitted(limits, limit(1, pace), START)
-    limits.give_back(Take(limit(1, Pace.MOVING), KEY), START)
+    limits.give_back(Take(limit(1, Pace.MOVING), KEY), START, START)
     assert not admitted(limits, limit(1, Pace.FIXED), START)
     assert admitted(limits, limit(1, Pace.MOVING), START)
 

@@ -20,7 +20,7 @@ from gateway.facts import Answer, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.state.memory import MemoryState
-from gateway.state.operations import Batch, Count, Limit, Pace, Reply, Sight, Take, Window
+from gateway.state.operations import Batch, Count, Limit, Pace, Reply, Sight, Take, Unit, Window
 from gateway.state.redis import RedisState
 from gateway.values import SECOND, AtLeast
 from tests.judging import CATALOGUE, facts, policy
@@ -74,7 +74,7 @@ def answered(server: Server, *batches: Batch, **options: Any) -> list[Reply]:
 # The same as memory
 
 windows = [
-    Window(f"{kind} {length} {cap}", kind, length * SECOND, cap)
+    Window(f"{kind} {length} {cap}", kind, length * SECOND, cap, 700_000)
     for kind in Count
     for length in (8, 64)
     for cap in ((2, 1_000) if kind in (Count.DISTINCT, Count.TOP_SHARE) else (1_000,))
@@ -92,13 +92,27 @@ limits = st.builds(
 def values(window: Window) -> st.SearchStrategy[int | str | None]:
     if window.kind is Count.COUNT:
         return st.sampled_from([1, 1, None])
+    if window.kind is Count.QUANTILE:
+        return st.one_of(st.none(), st.integers(-5, 600), st.integers(0, 2**52))
     if window.kind is Count.SUM:
         return st.one_of(st.none(), st.integers(-5, 2**48))
     return st.one_of(st.none(), awkward)
 
 
+held = st.builds(
+    Take,
+    st.builds(
+        Limit, st.sampled_from(["one", "two"]), st.integers(0, 30), st.sampled_from([8, 10]), st.sampled_from(Pace),
+        st.just(False), st.sampled_from([Unit.TOKENS, Unit.USD]),
+    ),
+    keys, st.integers(0, 20),
+)  # fmt: skip
+slots = st.builds(
+    Limit, st.just("slots"), st.integers(0, 3), st.just(10), st.just(Pace.FIXED), st.just(False), st.just(Unit.CONCURRENT)
+)
+leases = st.builds(Take, slots, keys, st.just(1), st.uuids().map(str))
 sights = st.sampled_from(windows).flatmap(lambda window: st.builds(Sight, st.just(window), keys, values(window)))
-takes = st.lists(st.builds(Take, limits, keys), max_size=3)
+takes = st.lists(st.one_of(st.builds(Take, limits, keys), held, leases), max_size=4)
 steps = st.lists(
     st.tuples(
         st.one_of(st.sampled_from([0, 1, SECOND, 3 * SECOND, LENGTH, 10 * SECOND, 70 * SECOND]), st.integers(0, SECOND)),
@@ -107,6 +121,7 @@ steps = st.lists(
         takes,
         takes,
         st.integers(0, 3),
+        st.integers(-40, 20),
     ),
     max_size=25,
 )
@@ -115,16 +130,16 @@ steps = st.lists(
 @settings(max_examples=120, deadline=None)
 @given(steps=steps)
 def test_redis_answers_what_memory_answers(
-    shared_redis: Server, steps: list[tuple[int, int, list[Sight], list[Take], list[Take], int]]
+    shared_redis: Server, steps: list[tuple[int, int, list[Sight], list[Take], list[Take], int, int]]
 ) -> None:
     """Windows and limits, late events, caps, returns and awkward texts: every reply is equal."""
 
     async def use(state: RedisState) -> None:
         memory, now, taken = MemoryState(), START, []
-        for gap, late, sights, takes, shadow, give in steps:
+        for gap, late, sights, takes, shadow, give, less in steps:
             now += gap
             shadow = [replace(take, limit=replace(take.limit, shadow=True)) for take in shadow]
-            returns = [taken.pop() for _ in range(min(give, len(taken)))]
+            returns = [(_corrected(take, less), at) for take, at in (taken.pop() for _ in range(min(give, len(taken))))]
             batch = Batch(now - late, sights, takes, shadow, returns)
             reply = memory.apply(batch)
             assert await state.apply(batch) == reply, batch
@@ -133,6 +148,11 @@ def test_redis_answers_what_memory_answers(
             taken += [(take, batch.at) for take in [*(takes if whole else []), *one_by_one]]
 
     with_state(shared_redis, use)
+
+
+def _corrected(take: Take, less: int) -> Take:
+    """What settling gives back: all of a request, a part of what was held back, or more than that."""
+    return replace(take, cost=take.cost + less) if take.limit.unit in (Unit.TOKENS, Unit.USD) else take
 
 
 @pytest.mark.parametrize("at", [0, 1, 2**52])
@@ -156,12 +176,17 @@ def test_prefixes_keep_two_installations_apart(redis_server: Server) -> None:
 
 
 def test_everything_that_is_written_expires_after_twice_its_window(redis_server: Server) -> None:
-    both = [Take(Limit("l", 5, 8, pace), ("a",)) for pace in Pace]
+    both = [
+        Take(Limit("l", 5, 8, pace, unit=unit), ("a",), 1, "o")
+        for pace in Pace
+        for unit in Unit
+        if pace is Pace.FIXED or unit is not Unit.CONCURRENT
+    ]
     shadow = [Take(Limit("s", 5, 8, pace, shadow=True), ("a",)) for pace in Pace]
     seen = [Sight(Window(kind, kind, LENGTH, 1), ("a",), value) for kind in Count for value in (1, 2, None)]
     answered(redis_server, Batch(START, seen, both, shadow), prefix="p")
     names = redis_server.command("KEYS", "*").decode().split("\r\n")[2::2]
-    assert len(names) == 1 + 1 + 1 + 3 + 4
+    assert len(names) == 1 + 1 + 1 + 3 + 3 + 7 + 2
     for name in names:
         left = int(redis_server.command("PTTL", name).strip().removeprefix(b":"))
         assert 2 * 8_000 < left <= 2 * 8_000 + 60_000, name

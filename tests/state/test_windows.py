@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.state.operations import SLICES, Count, Window, kept
-from gateway.state.windows import Reading, Table
+from gateway.state.operations import SLICES, Count, Window, bin_of, edge_of, kept
+from gateway.state.windows import NO_ZERO, Reading, Table
 from gateway.values import SECOND, AtLeast
 
 START = 1_793_500_000 * SECOND
 LENGTH = 8 * SECOND
-WINDOWS = {kind: Window(str(kind), kind, LENGTH) for kind in Count}
+WINDOWS = {kind: Window(str(kind), kind, LENGTH, rank=900_000) for kind in Count}
 KEY = ("k",)
 
 
 def value_of(kind: Count, number: int) -> int | str:
-    return {Count.COUNT: 1, Count.SUM: number}.get(kind, f"v{number % 5}")
+    return {Count.COUNT: 1, Count.SUM: number, Count.QUANTILE: number**4}.get(kind, f"v{number % 5}")
 
 
 def summed(kind: Count, values: list[int | str]) -> Reading:
@@ -29,6 +30,9 @@ def summed(kind: Count, values: list[int | str]) -> Reading:
         return sum(int(value) for value in values)
     if kind is Count.DISTINCT:
         return len(set(values))
+    if kind is Count.QUANTILE:
+        ranked = sorted(int(value) for value in values)
+        return edge_of(bin_of(ranked[ceil(len(ranked) * 0.9) - 1])) if ranked else None
     return max(Counter(values).values()) / len(values) if values else None
 
 
@@ -154,11 +158,32 @@ def test_an_event_older_than_the_window_is_not_counted(kind: Count) -> None:
 @pytest.mark.parametrize("kind", list(Count))
 def test_looking_counts_nothing_and_keeps_nothing(kind: Count) -> None:
     table = Table(WINDOWS[kind], 100)
-    empty = None if kind is Count.TOP_SHARE else 0
+    empty = None if kind in NO_ZERO else 0
     assert [table.see(KEY, None, START) for _ in range(3)] == [empty, empty, empty]
     assert len(table) == 0
     first = table.see(KEY, value_of(kind, 3), START)
     assert [table.see(KEY, None, START) for _ in range(2)] == [first, first]
+
+
+@given(value=st.one_of(st.integers(0, 2_000), st.integers(0, 2**62)), more=st.integers(0, 2_000))
+def test_a_bin_reads_at_most_its_value_and_less_than_a_128th_below_it(value: int, more: int) -> None:
+    edge = edge_of(bin_of(value))
+    assert edge <= value
+    assert (value - edge) * 128 < max(value, 1)
+    assert bin_of(edge) == bin_of(value) <= bin_of(value + more)
+    assert bin_of(-value) == 0
+
+
+@given(
+    values=st.lists(st.integers(0, 10_000), min_size=1, max_size=60), rank=st.sampled_from([1_000, 500_000, 950_000, 999_000])
+)
+def test_a_quantile_is_the_value_at_the_rank(values: list[int], rank: int) -> None:
+    table = Table(Window("q", Count.QUANTILE, LENGTH, rank=rank), 10)
+    for value in values:
+        reading = table.see(KEY, value, START)
+    true = sorted(values)[max(1, ceil(len(values) * rank / 1_000_000)) - 1]
+    assert isinstance(reading, int)
+    assert reading == edge_of(bin_of(true))
 
 
 def test_memory_is_flat_under_rotating_keys() -> None:

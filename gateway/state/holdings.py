@@ -1,0 +1,159 @@
+"""Limits in tokens, money and requests under way: what the `limits` library has no counters for.
+
+Unlike requests, these are given back: tokens and money once the answer says what was used, a lease when its exchange is
+over. Amounts are whole numbers (`operations.Unit`), so that nothing is lost to rounding.
+
+**Buckets.** A fixed window lies on the epoch grid. A moving one is cut into `SLICES` slices and covers the current one and
+`SLICES` before it: never less than its period, so no stretch of a period ever holds more than the amount was when taken;
+at most an eighth of the period longer, so that room may come back that much late. Units used beyond what was taken still
+count: what they overdraw must leave the window before anything is admitted.
+
+**Leases.** Each has an owner and ends by itself after the limit's period, so that an exchange that is never settled cannot
+hold its slot for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from gateway.state.operations import SLICES, Limit, Pace, Take, Unit, kept
+from gateway.values import SECOND
+
+_SWEPT = 2
+_Held = TypeVar("_Held")
+SOON = SECOND
+
+
+class Holding(Protocol):
+    """The counter of one limit under one key; times are µs since 1970."""
+
+    def standing(self, limit: Limit, at: int) -> tuple[int, int]:
+        """Units held, and when some may be free again."""
+        ...
+
+    def take(self, take: Take, at: int) -> None: ...
+
+    def give_back(self, take: Take, at: int, now: int) -> None: ...
+
+    def gone(self, limit: Limit, at: int) -> bool:
+        """Whether nothing is held any more."""
+        ...
+
+
+class Bucket:
+    """Units by slice; a fixed window has one slice as long as itself."""
+
+    __slots__ = ("_newest", "_slices")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._slices: dict[int, int] = {}
+
+    def standing(self, limit: Limit, at: int) -> tuple[int, int]:
+        length, covered = grid(limit)
+        self._turn(at // length, covered)
+        oldest = min(self._slices, default=self._newest)
+        return sum(self._slices.values()), (oldest + covered) * length
+
+    def take(self, take: Take, at: int) -> None:
+        self._add(take.limit, at, at, take.cost)
+
+    def give_back(self, take: Take, at: int, now: int) -> None:
+        self._add(take.limit, at, now, -take.cost)
+
+    def gone(self, limit: Limit, at: int) -> bool:
+        length, covered = grid(limit)
+        return self._newest + covered <= at // length
+
+    def _add(self, limit: Limit, at: int, now: int, units: int) -> None:
+        length, covered = grid(limit)
+        place = at // length
+        self._turn(max(place, now // length), covered)
+        if place > self._newest - covered:
+            self._slices[place] = max(0, self._slices.get(place, 0) + units)
+
+    def _turn(self, place: int, covered: int) -> None:
+        if place > self._newest:
+            self._newest = place
+            self._slices = {old: units for old, units in self._slices.items() if old > place - covered and units}
+
+
+class Leases:
+    """Who holds a slot, and until when."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends: dict[str, int] = {}
+
+    def standing(self, limit: Limit, at: int) -> tuple[int, int]:
+        self._ends = {owner: ends for owner, ends in self._ends.items() if ends > at}
+        return len(self._ends), at + SOON
+
+    def take(self, take: Take, at: int) -> None:
+        self._ends[take.owner] = at + take.limit.period * SECOND
+
+    def give_back(self, take: Take, at: int, now: int) -> None:
+        self._ends.pop(take.owner, None)
+
+    def gone(self, limit: Limit, at: int) -> bool:
+        return all(ends <= at for ends in self._ends.values())
+
+
+def grid(limit: Limit) -> tuple[int, int]:
+    """The length (µs) of a limit's slices, and how many of them its window covers."""
+    period = limit.period * SECOND
+    return (period, 1) if limit.pace is Pace.FIXED else (period // SLICES, SLICES + 1)
+
+
+_KINDS: dict[Unit, Callable[[], Holding]] = {Unit.TOKENS: Bucket, Unit.USD: Bucket, Unit.CONCURRENT: Leases}
+
+
+class Holdings:
+    """The counters of every limit that is not in requests. Past `max_keys` the one used longest ago goes."""
+
+    def __init__(self, max_keys: int) -> None:
+        self.max_keys = max_keys
+        self.evicted = 0
+        self._held: dict[tuple[object, ...], tuple[Holding, Limit]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def standing(self, take: Take, at: int) -> tuple[int, int]:
+        """Units held under a limit and key at the time `at` (µs), and when (µs) some may be free."""
+        found = self._held.get(_name(take))
+        return (found[0] if found else _KINDS[take.limit.unit]()).standing(take.limit, at)
+
+    def take(self, take: Take, at: int) -> None:
+        """Hold a take's units, whether or not there is room."""
+        name = _name(take)
+        holding, _ = self._held.pop(name, (None, take.limit))
+        holding = holding or _KINDS[take.limit.unit]()
+        holding.take(take, at)
+        self._held[name] = (holding, take.limit)
+        self._sweep(at)
+
+    def give_back(self, take: Take, at: int, now: int) -> None:
+        """Give back units taken at the time `at`; the time is now `now` (both µs)."""
+        found = self._held.get(_name(take))
+        if found is not None:
+            found[0].give_back(take, at, now)
+
+    def _sweep(self, at: int) -> None:
+        for _ in range(_SWEPT):
+            first = next(iter(self._held))
+            holding, limit = self._held[first]
+            lateness = kept(limit.period * SECOND) - limit.period * SECOND
+            if not holding.gone(limit, at - lateness):
+                break
+            del self._held[first]
+        if len(self._held) > self.max_keys:
+            del self._held[next(iter(self._held))]
+            self.evicted += 1
+
+
+def _name(take: Take) -> tuple[object, ...]:
+    limit = take.limit
+    return (limit.id, limit.unit, limit.period, limit.pace, take.key)
