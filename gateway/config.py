@@ -21,13 +21,14 @@ from gateway.decision import Mode
 from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
 from gateway.errors import ConfigError, LoadError, Place, Problem
 from gateway.facts import Cause
-from gateway.strict.document import read
+from gateway.strict.document import contents, read
 from gateway.strict.shapes import Field, Problems, entries, listing, mapping, number, one_of, path, scalar, text
 from gateway.values import SECOND, parse_duration
 
 HASH_KEY_VARIABLE: Final = "SLUICE_HASH_KEY"
 MIB: Final = 2**20
 LARGEST_BODY: Final = 32 * MIB
+LARGEST_KEY: Final = 2**16
 _SIZE: Final = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
 _SCALE: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -166,7 +167,7 @@ def default_config(hash_key: bytes | None = None) -> Config:
 
 def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upstreams: bool = True) -> Config:
     """The settings of a file. Raises ConfigError with every problem found."""
-    problems = Problems()
+    problems = Problems(raises=ConfigError)
     try:
         node = read(file)
     except LoadError as error:
@@ -214,9 +215,9 @@ def _hash_key(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes, boo
     """The secret of all hashes, and whether it outlives this process."""
     if file is not None:
         try:
-            key = file.read_bytes().strip()
-        except OSError as error:
-            raise ConfigError([Problem(Place(str(file)), f"cannot be read: {error.strerror}")]) from None
+            key = contents(file, LARGEST_KEY).strip()
+        except LoadError as error:
+            raise ConfigError(error.problems) from None
         if len(key) < 16:
             raise ConfigError([Problem(Place(str(file)), "is shorter than 16 bytes", "put 32 random bytes there")])
         return key, True

@@ -21,6 +21,7 @@ from typing import Final
 import iso3166
 
 SECOND: Final = 1_000_000
+LONGEST: Final = 36_525 * 86_400 * SECOND
 _UNITS: Final = {
     "us": 1, "ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND, "w": 604_800 * SECOND,
 }  # fmt: skip
@@ -136,6 +137,8 @@ def timestamp_text(microseconds: int) -> str:
 def parse_duration(literal: object) -> int:
     """Microseconds of `30s`, `5m`, `12h`, `30d`, `2w`, `250ms`, `1500us`."""
     found = _DURATION.fullmatch(str(literal))
+    if found and (len(found[1]) > 16 or int(found[1]) * _UNITS[found[2]] > LONGEST):
+        raise ValueError(f"{literal!r} is longer than 100 years")
     if found is None:
         raise ValueError(f"{literal!r} is not a duration; write a whole number and a unit, such as 30s, 5m, 12h or 30d")
     return int(found[1]) * _UNITS[found[2]]
@@ -188,7 +191,7 @@ def _country(literal: object) -> str:
 
 def _asn(literal: object) -> int:
     digits = str(literal).upper().removeprefix("AS")
-    if not (digits.isascii() and digits.isdigit()) or not 0 < int(digits) < 2**32:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10) or not 0 < int(digits) < 2**32:
         raise ValueError(f"{literal!r} is not an AS number; write 64500 or AS64500")
     return int(digits)
 

@@ -1,8 +1,11 @@
 """Shapes: what a YAML node must look like, stated once, as tables.
 
 Every mapping the project reads (packs, rule tests, gateway.yaml, directories) is described by `Field`s; reading,
-«did you mean», and documentation come from the same table. A shape's `read` never raises: it adds to `Problems` and
-returns None, so that all errors of a file are reported at once.
+«did you mean», documentation and JSON Schema come from the same table. Reading never raises for what is wrong in a node: it
+adds to `Problems` and returns None, so that all errors of a file are reported at once.
+
+A `Shape` carries the JSON Schema (2020-12) of what it accepts. Where code decides (a converter, a reader of its own) the
+schema names that code under `BEHIND`, and `filled` writes out what is known of it.
 """
 
 from __future__ import annotations
@@ -13,21 +16,48 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.errors import Place, Problem, did_you_mean
+from gateway.errors import LoadError, Place, Problem, did_you_mean
 from gateway.strict.document import Node
 
 LARGEST: Final = 2**53
+MAX_PROBLEMS: Final = 1_000
+MAX_MESSAGE: Final = 1_000
 Read = Callable[[Node, "Problems"], Any]
+Schema = dict[str, Any]
+BEHIND: Final = "$behind"
+SCALAR: Final[Schema] = {"type": ["string", "number", "boolean"]}
 
 
 @dataclass(slots=True)
 class Problems:
-    """Problems gathered while reading."""
+    """Problems gathered while reading. raises: what is raised when there are too many of them to go on (MAX_PROBLEMS)."""
 
     found: list[Problem] = field(default_factory=list)
+    raises: type[LoadError] = LoadError
 
     def add(self, place: Place, message: str, mend: str = "") -> None:
-        self.found.append(Problem(place, message, mend))
+        self.found.append(Problem(place, _short(message), _short(mend)))
+        if len(self.found) >= MAX_PROBLEMS:
+            raise self.raises(
+                [*self.found, Problem(Place(place.path), f"has {MAX_PROBLEMS} problems or more", "mend these first")]
+            )
+
+
+def _short(text: str) -> str:
+    """A text that repeats what was written, cut in its middle."""
+    half = MAX_MESSAGE // 2
+    return text if len(text) <= MAX_MESSAGE else f"{text[:half]}…{text[-half:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A reader that knows what it accepts."""
+
+    read: Read
+    schema: Schema
+
+    def __call__(self, node: Node, problems: Problems) -> Any:
+        return self.read(node, problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +69,35 @@ class Field:
     default: Any = None
     doc: str = ""
 
+    @property
+    def schema(self) -> Schema:
+        """What the value may be, with what it means."""
+        inner = schema_of(self.read)
+        return {"description": self.doc, **inner} if self.doc else inner
 
-def mapping(fields: Mapping[str, Field], what: str) -> Read:
+
+def schema_of(read: Read) -> Schema:
+    """The schema of a reader; a plain function says nothing of itself."""
+    return read.schema if isinstance(read, Shape) else {BEHIND: read}
+
+
+def object_schema(fields: Mapping[str, Field]) -> Schema:
+    """The schema of a mapping with exactly these keys."""
+    needed = [key for key, spec in fields.items() if spec.required]
+    properties = {key: spec.schema for key, spec in fields.items()}
+    found: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return found | ({"required": needed} if needed else {})
+
+
+def filled(schema: Any, known: Mapping[Any, Schema]) -> Any:
+    """A schema in which what is `known` of the code behind it is written out; of other code nothing more is demanded."""
+    if isinstance(schema, dict):
+        plain = {key: filled(value, known) for key, value in schema.items() if key != BEHIND}
+        return plain | known.get(schema.get(BEHIND), {})
+    return [filled(item, known) for item in schema] if isinstance(schema, list) else schema
+
+
+def mapping(fields: Mapping[str, Field], what: str) -> Shape:
     """A mapping with exactly these keys; returns a dict with every key, defaults filled in."""
 
     def read(node: Node, problems: Problems) -> dict[str, Any] | None:
@@ -61,10 +118,10 @@ def mapping(fields: Mapping[str, Field], what: str) -> Read:
                     problems.add(node.place, f"{what} needs '{key}'", spec.doc)
         return values
 
-    return read
+    return Shape(read, object_schema(fields))
 
 
-def listing(item: Read, what: str, empty: bool = True) -> Read:
+def listing(item: Read, what: str, empty: bool = True) -> Shape:
     """A list, each item read by `item`; unreadable items are left out."""
 
     def read(node: Node, problems: Problems) -> list[Any]:
@@ -76,10 +133,10 @@ def listing(item: Read, what: str, empty: bool = True) -> Read:
         values = [item(child, problems) for child in node.value]
         return [value for value in values if value is not None]
 
-    return read
+    return Shape(read, {"type": "array", "items": schema_of(item)} | ({} if empty else {"minItems": 1}))
 
 
-def entries(item: Read, what: str) -> Read:
+def entries(item: Read, what: str) -> Shape:
     """A mapping of free names to values of one shape."""
 
     def read(node: Node, problems: Problems) -> dict[str, Any]:
@@ -89,10 +146,10 @@ def entries(item: Read, what: str) -> Read:
         values = {key: item(child, problems) for key, child in node.value.items()}
         return {key: value for key, value in values.items() if value is not None}
 
-    return read
+    return Shape(read, {"type": "object", "additionalProperties": schema_of(item)})
 
 
-def scalar(convert: Callable[[Any], Any], what: str) -> Read:
+def scalar(convert: Callable[[Any], Any], what: str, schema: Schema | None = None) -> Shape:
     """A scalar that `convert` turns into its value; its ValueError becomes the problem's text."""
 
     def read(node: Node, problems: Problems) -> Any:
@@ -105,10 +162,10 @@ def scalar(convert: Callable[[Any], Any], what: str) -> Read:
             problems.add(node.place, f"{what}: {error}")
             return None
 
-    return read
+    return Shape(read, schema or {**SCALAR, BEHIND: convert})
 
 
-def text(what: str, longest: int = 2_000) -> Read:
+def text(what: str, longest: int = 2_000) -> Shape:
     """Text of at most `longest` characters."""
 
     def convert(value: Any) -> str:
@@ -118,10 +175,10 @@ def text(what: str, longest: int = 2_000) -> Read:
             raise ValueError(f"longer than {longest} characters")
         return value
 
-    return scalar(convert, what)
+    return scalar(convert, what, {"type": "string", "maxLength": longest})
 
 
-def whole(what: str, low: int = 0, high: int = LARGEST) -> Read:
+def whole(what: str, low: int = 0, high: int = LARGEST) -> Shape:
     """A whole number between `low` and `high`."""
 
     def convert(value: Any) -> int:
@@ -130,10 +187,10 @@ def whole(what: str, low: int = 0, high: int = LARGEST) -> Read:
             raise ValueError(f"{value!r} is not a whole number {span}")
         return value
 
-    return scalar(convert, what)
+    return scalar(convert, what, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def number(what: str, low: float, high: float) -> Read:
+def number(what: str, low: float, high: float) -> Shape:
     """A number between `low` and `high`."""
 
     def convert(value: Any) -> float:
@@ -141,10 +198,10 @@ def number(what: str, low: float, high: float) -> Read:
             raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
         return float(value)
 
-    return scalar(convert, what)
+    return scalar(convert, what, {"type": "number", "minimum": low, "maximum": high})
 
 
-def flag(what: str) -> Read:
+def flag(what: str) -> Shape:
     """true or false."""
 
     def convert(value: Any) -> bool:
@@ -152,33 +209,34 @@ def flag(what: str) -> Read:
             raise ValueError(f"{value!r} is not true or false")
         return value
 
-    return scalar(convert, what)
+    return scalar(convert, what, {"type": "boolean"})
 
 
-def one_of(kind: type[StrEnum], what: str) -> Read:
+def one_of(kind: type[StrEnum], what: str) -> Shape:
     """A word of an enumeration."""
+    words = [str(member) for member in kind]
 
     def convert(value: Any) -> StrEnum:
-        words = [str(member) for member in kind]
         if value not in words:
             hint = did_you_mean(str(value), words)
             raise ValueError(f"{value!r} is none of {', '.join(words)}" + (f"; {hint}" if hint.startswith("did") else ""))
         return kind(value)
 
-    return scalar(convert, what)
+    return scalar(convert, what, {"enum": words})
 
 
-def path(what: str) -> Read:
+def path(what: str) -> Shape:
     """A file path, relative to the file it is written in."""
+    written = text(what)
 
     def read(node: Node, problems: Problems) -> Path | None:
-        value = text(what)(node, problems)
-        return Path(node.place.path).parent / value if value is not None else None
+        value = written(node, problems)
+        return Path(node.file).parent / value if value is not None else None
 
-    return read
+    return Shape(read, written.schema)
 
 
-def placed(shape: Read) -> Read:
+def placed(shape: Read) -> Shape:
     """The value together with its node, for checks that come later and must know the place."""
 
     def read(node: Node, problems: Problems) -> tuple[Any, Node] | None:
@@ -186,7 +244,7 @@ def placed(shape: Read) -> Read:
         value = shape(node, problems)
         return None if value is None and len(problems.found) > before else (value, node)
 
-    return read
+    return Shape(read, schema_of(shape))
 
 
 def raw(node: Node, problems: Problems) -> Node:

@@ -202,4 +202,4 @@ def test_a_node_says_what_it_is() -> None:
         "~": "nothing",
     }
     assert {text: parse(text, "f").kind for text in kinds} == kinds
-    assert Node([Node(1, Place("f"))], Place("f")).plain() == [1]
+    assert Node([Node(1, "f")], "f").plain() == [1]
