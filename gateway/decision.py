@@ -69,7 +69,8 @@ class RuleEnd:
     """How one rule ended on one exchange.
 
     action: what it asks for in the enforced view (ALLOW unless it matched and is enforced); would: what it asks for as
-    if every shadow rule were enforced. missing: the values an unknown lacked. excepted: the exception that applied. abstained:
+    if every shadow rule were enforced. missing: the values an unknown lacked, or the keys
+    without which a matched throttle could not count and so yielded. excepted: the exception that applied. abstained:
     the declared workload it left alone. mode: the one in force for this exchange, which a share can lower.
     """
 
@@ -122,11 +123,39 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Restriction:
+    """Less than was asked for: the most `max_tokens` and `n`, and whether log probabilities and reasoning stay."""
+
+    max_tokens: int | None = None
+    n: int | None = None
+    logprobs: bool = True
+    reasoning: bool = True
+
+    def and_also(self, other: Restriction) -> Restriction:
+        """What satisfies both."""
+        return Restriction(
+            min((most for most in (self.max_tokens, other.max_tokens) if most is not None), default=None),
+            min((most for most in (self.n, other.n) if most is not None), default=None),
+            self.logprobs and other.logprobs,
+            self.reasoning and other.reasoning,
+        )
+
+    def plain(self) -> dict[str, object]:
+        """What it demands, in the words of rules."""
+        asked: dict[str, object] = {"max_tokens": self.max_tokens, "n": self.n}
+        kept = {"logprobs": self.logprobs, "reasoning": self.reasoning}
+        return {key: most for key, most in asked.items() if most is not None} | {
+            k: False for k, stays in kept.items() if not stays
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What is really done with one exchange.
 
     reference: what the caller is given to ask about the decision. tags: added to the request upstream. delay: µs to
-    hold the request. rooms: every limit that was looked at. headers: the plan limits to publish.
+    hold the request. restriction: what is taken from the request, and `reason` what the caller is told of it. rooms: every
+    limit that was looked at. headers: the plan limits to publish.
     """
 
     id: str
@@ -139,6 +168,8 @@ class Outcome:
     cause: Cause | None = None
     tags: tuple[str, ...] = ()
     delay: int = 0
+    restriction: Restriction | None = None
+    reason: Public | None = None
     rooms: tuple[Room, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     state_error: str = ""

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
 from typing import Final
 
-from gateway.decision import Action, Decision, Mode, Public, Refusal, Room, Verdict
+from gateway.decision import Action, Decision, Mode, Public, Refusal, Restriction, Room, Verdict
 from gateway.engine import Evaluated, Prepared
 from gateway.facts import Cause
 from gateway.language.policy import Effect, PlanLimit, Rule
+from gateway.state.operations import NANO, Limit, Unit
 from gateway.values import SECOND
 
 
@@ -63,6 +65,8 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
 _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")
 _STATE_RETRY: Final = 5
+_QUOTA_UNITS: Final = {Unit.TOKENS: "tokens", Unit.USD: "usd-cents", Unit.CONCURRENT: "concurrent-requests"}
+_CENT: Final = NANO // 100
 _VERIFY_CODE: Final = "verification-required"
 
 
@@ -86,8 +90,10 @@ class Enforced:
     action: Action
     would: Action
     refusal: Refusal | None
-    tags: tuple[str, ...]
-    delay: int
+    tags: tuple[str, ...] = ()
+    delay: int = 0
+    restriction: Restriction | None = None
+    reason: Public | None = None
 
 
 def enforce(
@@ -111,7 +117,13 @@ def enforce(
         would = Action.DENY
     tags = tuple(sorted({effect.tag for _, effect in acting if effect.action is Action.TAG}))
     delay = max((effect.hold for _, effect in acting if effect.action is Action.DELAY), default=0)
-    return Enforced(action, would, refusal, () if refusal else tags, 0 if refusal else delay)
+    if refusal is not None:
+        return Enforced(action, would, refusal)
+    restricting = sorted(
+        ((rule, effect.restriction) for rule, effect in acting if effect.restriction), key=lambda pair: pair[0].id
+    )
+    restriction = reduce(Restriction.and_also, (demand for _, demand in restricting)) if restricting else None
+    return Enforced(action, would, None, tags, delay, restriction, restricting[0][0].public if restricting else None)
 
 
 def rate_headers(plans: list[PlanLimit], rooms: list[Room], at: int) -> tuple[tuple[str, str], ...]:
@@ -120,9 +132,22 @@ def rate_headers(plans: list[PlanLimit], rooms: list[Room], at: int) -> tuple[tu
     shown = [(plan.limit, by_id[plan.limit.id]) for plan in plans if plan.limit.id in by_id]
     if not shown:
         return ()
-    policy = ", ".join(f'"{limit.id}";q={limit.amount};w={limit.period}' for limit, _ in shown)
-    room_left = ", ".join(f'"{limit.id}";r={room.remaining};t={seconds_until(room.resets_at, at)}' for limit, room in shown)
+    policy = ", ".join(f'"{limit.id}";{_quota(limit)}' for limit, _ in shown)
+    room_left = ", ".join(
+        f'"{limit.id}";r={_published(limit, room.remaining)};t={seconds_until(room.resets_at, at)}' for limit, room in shown
+    )
     return (("ratelimit-policy", policy), ("ratelimit", room_left))
+
+
+def _quota(limit: Limit) -> str:
+    unit = _QUOTA_UNITS.get(limit.unit)
+    named = f';qu="{unit}"' if unit else ""
+    window = "" if limit.unit is Unit.CONCURRENT else f";w={limit.period}"
+    return f"q={_published(limit, limit.amount)}{named}{window}"
+
+
+def _published(limit: Limit, units: int) -> int:
+    return units // _CENT if limit.unit is Unit.USD else units
 
 
 def seconds_until(then: int, at: int) -> int:

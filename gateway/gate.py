@@ -17,7 +17,7 @@ from gateway.decision import Mode, Outcome, Room
 from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
 from gateway.engine import Engine
 from gateway.errors import Place, PolicyError, Problem, StateError
-from gateway.facts import Answer, Cause, Facts
+from gateway.facts import Answer, Cause, End, Facts
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
@@ -25,6 +25,7 @@ from gateway.signals import Catalogue, View
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Reply, Take
 
+_REFUSED_BY_UPSTREAM = 400
 Replied = Reply | StateError
 Judging = Generator[Batch, Replied, Judgement]
 
@@ -94,7 +95,7 @@ class Gate:
 
     def _put_in_force(self, policy: Policy) -> None:
         self.policy = policy
-        self._engine = Engine(under(policy, self.mode))
+        self._engine = Engine(under(policy, self.mode), self.catalogue)
         self.quarantine = Quarantine()
 
     @property
@@ -158,7 +159,8 @@ class Gate:
         causes = [cause for cause in (facts.cause, self._credential_cause(view)) if cause is not None]
         fail = self.fail.under(self.mode)
         refused = next((cause for cause in causes if fail.refuses(cause)), None)
-        prepared = engine.prepare(view, limits=refused is None)
+        identity = self.ids(facts)
+        prepared = engine.prepare(view, limits=refused is None, owner=identity)
         reply = (yield prepared.batch) if prepared.batch else Reply()
         error = reply if isinstance(reply, StateError) else None
         first = None if isinstance(reply, StateError) else reply
@@ -183,15 +185,15 @@ class Gate:
         enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
         told = enforced.refusal is None or enforced.refusal.status == 429
         headers = rate_headers(prepared.plans, rooms, facts.at) if told else ()
-        identity = self.ids(facts)
         outcome = Outcome(
             identity, f"sg-{identity}", engine.policy.digest, decision, enforced.action, enforced.would, enforced.refusal,
-            refused or next(iter(causes), None), enforced.tags, enforced.delay, tuple(rooms), headers,
-            str(error) if error else "",
+            refused or next(iter(causes), None), enforced.tags, enforced.delay, enforced.restriction, enforced.reason,
+            tuple(rooms), headers, str(error) if error else "",
         )  # fmt: skip
         refused_in_shadow = [take for take in taken if take.limit.shadow] if enforced.would.refuses else []
         returns = taken if enforced.refusal is not None else refused_in_shadow
-        return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, self.timer() - started)
+        held = [take for take in taken if take not in returns]
+        return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, self.timer() - started)
 
     def _credential_cause(self, view: View) -> Cause | None:
         if view.facts.recorded is not None or view.facts.account is not None:
@@ -227,6 +229,8 @@ def _taken(batch: Batch, reply: Reply | None) -> list[Take]:
 def _settling(judgement: Judgement, answer: Answer) -> Batch:
     view = judgement.view.over(answer)
     batch = judgement.engine.settle(view, judgement.evaluated)
-    batch.returns = [(take, judgement.facts.at) for take in judgement.returns]
+    unused = answer.end is End.UPSTREAM_FAILED or (answer.status or 0) >= _REFUSED_BY_UPSTREAM
+    back = [*judgement.returns, *judgement.engine.settled(view, judgement.held, unused)]
+    batch.returns = [(take, judgement.facts.at) for take in back]
     judgement.view = view
     return batch

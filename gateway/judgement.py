@@ -34,7 +34,8 @@ class Trace:
 class Judgement:
     """One judged exchange.
 
-    returns: takes to give back at settle time, because the request was refused. judged_in: nanoseconds that judging took.
+    returns: takes to give back at settle time, because the request was refused. held: those that stay until then, of which
+    leases and what was not used come back. judged_in: nanoseconds that judging took.
     trace: the ids of its spans, None in a replay; kept: whether they are exported. settle_error: why shared state did not
     take what was known only after the answer, so that it is missing from later counts.
     """
@@ -46,6 +47,7 @@ class Judgement:
     mode: Mode
     engine: Engine
     returns: list[Take]
+    held: list[Take]
     judged_in: int = 0
     trace: Trace | None = None
     kept: bool = True

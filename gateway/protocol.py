@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.decision import Public
+from gateway.decision import Public, Restriction
 from gateway.facts import Call, Usage
 
 
@@ -44,6 +44,10 @@ class Dialect(Protocol):
 
     def usage(self, document: Mapping[str, Any], so_far: Usage) -> Usage:
         """Usage after one answer document: a whole JSON answer, or one event of a stream."""
+        ...
+
+    def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
+        """Take from a request body, in place, what a restriction withholds; returns what changed, such as `max_tokens=1024`."""
         ...
 
     def error(self, status: int, public: Public, reference: str) -> bytes:

@@ -12,9 +12,9 @@ from hashlib import blake2b
 
 from gateway.decision import Mode
 from gateway.language.measures import Measure, Ratio
-from gateway.language.policy import Rule, Workload
+from gateway.language.policy import PlanLimit, Price, Rule, Workload
 from gateway.signals import View
-from gateway.state.operations import Count, joined
+from gateway.state.operations import Count, Unit, joined
 from gateway.values import AtLeast, Failed, Missing
 
 NOTHING_COUNTED = Missing("nothing counted yet")
@@ -76,9 +76,55 @@ def counted(measure: Measure, view: View) -> int | str | Failed | None:
     value = view.get(measure.of)
     if isinstance(value, Missing):
         return None
-    if isinstance(value, Failed) or (measure.window.kind is Count.SUM and isinstance(value, int)):
+    if isinstance(value, Failed) or (measure.window.kind in (Count.SUM, Count.QUANTILE) and isinstance(value, int)):
         return value
     return _text(value)
+
+
+_BYTES_PER_TOKEN = 4
+
+
+def reserved(plan: PlanLimit, view: View) -> int | None:
+    """What a limit holds back for one exchange before its answer; None where no price tells.
+
+    Tokens: one for every four bytes of the body, and as many output tokens as the request allows itself, at most `reserve`.
+    """
+    unit = plan.limit.unit
+    if unit not in (Unit.TOKENS, Unit.USD):
+        return 1
+    size, most, candidates = (_whole(view.get(f"request.{name}")) for name in ("size", "max_tokens", "n"))
+    sent = -(-(size or 0) // _BYTES_PER_TOKEN)
+    said = min(plan.reserve, plan.reserve if most is None else most * max(1, candidates or 1))
+    if unit is Unit.TOKENS:
+        return max(1, sent + said)
+    price = price_of(plan, view)
+    return None if price is None else sent * price.input + said * price.output
+
+
+def spent(plan: PlanLimit, view: View) -> int | None:
+    """What one exchange really took of a limit in tokens or money; None where the upstream did not say."""
+    sent, said = _whole(view.get("response.input_tokens")), _whole(view.get("response.output_tokens"))
+    if sent is None and said is None:
+        return None
+    if plan.limit.unit is Unit.TOKENS:
+        return (sent or 0) + (said or 0)
+    price = price_of(plan, view)
+    if price is None:
+        return None
+    cached = min(sent or 0, _whole(view.get("response.cached_tokens")) or 0)
+    return ((sent or 0) - cached) * price.input + cached * price.cached + (said or 0) * price.output
+
+
+def price_of(plan: PlanLimit, view: View) -> Price | None:
+    """The price of the model asked for; the dearest known for an unknown one, where the limit shares what is missing."""
+    model = view.get("request.model")
+    assert plan.prices is not None, "a limit in usd does not load without prices"
+    price = plan.prices.of(model) if isinstance(model, str) else None
+    return plan.prices.dearest if price is None and plan.on_missing == "share" else price
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def exception_of(rule: Rule, view: View) -> str:

@@ -58,6 +58,16 @@ def _parameter(name: str) -> Signal:
     return Signal(f"request.{name}", INT, f"the request's {name} parameter", resolve, Cost.BODY, "not sent, or not whole")
 
 
+_MOST_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+def _max_tokens(view: View) -> object:
+    call = view.facts.call
+    found = [call.parameters.get(name) for name in _MOST_OUTPUT] if call else []
+    sent = [value for value in found if isinstance(value, int) and not isinstance(value, bool)]
+    return min(sent) if sent else Missing("not sent")
+
+
 def _status(view: View) -> object:
     if view.answer is None:
         return NOT_ANSWERED
@@ -84,9 +94,12 @@ SIGNALS = (
            source="OpenTelemetry gen_ai.operation.name"),
     Signal("request.end_user", BOOL, "whether the call names an end user", _end_user, Cost.BODY, "no model call",
            confounder="applications that do not pass their users' ids on"),
-    _parameter("max_tokens"),
+    Signal("request.max_tokens", INT, "the most output tokens the request allows, whatever its protocol calls them",
+           _max_tokens, Cost.BODY, "not sent, or not whole"),
     _parameter("n"),
     Signal("response.status", INT, "the answer's status", _status, missing="no answer came", settled=True),
     _tokens("input_tokens"),
     _tokens("output_tokens"),
+    _tokens("cached_tokens"),
+    _tokens("reasoning_tokens"),
 )  # fmt: skip

@@ -64,7 +64,7 @@ _DIRECTORY: Final = {"accounts": Field(listing(mapping(_ACCOUNT, "an account"), 
 
 def load_directory(path: Path, hash_key: bytes) -> dict[str, dict[str, Any]]:
     """Accounts by the keyed hash of each credential. Raises ConfigError with every problem found."""
-    problems = Problems()
+    problems = Problems(raises=ConfigError)
     try:
         entry = mapping(_DIRECTORY, "an account directory")(read(path), problems)
     except LoadError as error:

@@ -153,7 +153,7 @@ _TABLE: Final = {
 
 def load_claims(path: Path) -> tuple[Claim, ...]:
     """The contradictions table. Raises ConfigError with every problem found."""
-    problems = Problems()
+    problems = Problems(raises=ConfigError)
     table = mapping(_TABLE, "a contradictions table")(read(path), problems)
     if problems.found or table is None:
         raise ConfigError(problems.found)

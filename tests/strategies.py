@@ -46,6 +46,7 @@ LEAVES: list[Plain] = [
     {"client.json_style": {"any_of": ["spaced"]}},
     {"client.ip": {"within": ["10.0.0.0/30"]}},
     {"account.org": {"present": False}},
+    {"account.id": {"eq": "Ａ", "view": "normalised"}},
 ]
 BROKEN_LEAVES: list[Plain] = [{"request.n": {"gte": 1}}, {"request.max_tokens": {"lt": 5}}]
 MEASURES: dict[str, Plain] = {
@@ -55,6 +56,7 @@ MEASURES: dict[str, Plain] = {
     "failures": {"count": True, "per": ["account.id"], "window": "5m", "where": {"response.status": {"gte": 500}}},
     "top": {"top_share": "client.ip", "per": ["account.id"], "window": "1m"},
     "spread": {"ratio": ["addresses", "requests"]},
+    "typical": {"quantile": "request.size", "rank": 0.5, "per": ["account.id"], "window": "1m"},
 }
 MEASURED: list[Plain] = [
     {"requests": {"gte": 2}},
@@ -64,6 +66,7 @@ MEASURED: list[Plain] = [
     {"failures": {"gte": 1}},
     {"top": {"gte": 0.5}},
     {"spread": {"lte": 0.6}},
+    {"typical": {"gte": 40}},
 ]
 REFUSING: list[Plain] = [{"action": "verify", "link": "https://example.com/verify"}, {"action": "deny", "status": 451}]
 PASSING: list[Plain] = [
@@ -72,11 +75,28 @@ PASSING: list[Plain] = [
     {"action": "tag", "tag": "odd"},
     {"action": "tag", "tag": "even"},
     {"action": "delay", "hold": "2s"},
+    *[{"action": "restrict", "to": {"max_tokens": 5}}, {"action": "restrict", "to": {"n": 1, "logprobs": False}}] * 2,
 ]
 THROTTLES: list[Plain] = [
     {"action": "throttle", "limit": "1/minute", "per": ["account.id"]},
     {"action": "throttle", "limit": "3/30s", "window": "moving", "per": ["client.country"]},
 ]
+AMOUNTS: list[Plain] = [
+    {"limit": "2/minute"},
+    {"limit": "4/30s", "window": "moving"},
+    {"limit": "2/minute", "window": "moving"},
+    {"limit": "40 tokens/minute", "reserve": 10},
+    {"limit": "60 tokens/30s", "window": "moving", "reserve": 3},
+    {"limit": "1 concurrent"},
+]
+WORKLOADS: Plain = {
+    "workloads": [
+        {"id": "bench", "kind": "benchmark", "accounts": ["a"], "ceiling": "3/minute", "from": "2020-01-01",
+         "until": "2030-01-01", "owner": "tests", "evidence": "generated"},
+        {"id": "relay", "kind": "relay", "orgs": ["x"], "from": "2020-01-01", "until": "2030-01-01", "owner": "tests",
+         "evidence": "generated"},
+    ]
+}  # fmt: skip
 STEPS: Plain = {
     "of": "requests",
     "steps": [{"from": 2, "action": "tag", "tag": "many"}, {"from": 3, **THROTTLES[0]}, {"from": 5, "action": "deny"}],
@@ -110,7 +130,7 @@ def conditions(broken: bool = False) -> st.SearchStrategy[Plain]:
 @st.composite
 def rules(draw: st.DrawFn, name: str, mode: Mode, throttles: bool = True, broken: bool = False) -> Plain:
     """One rule with every measure of this world, so that any condition may name any of them."""
-    thens = [*PASSING, *REFUSING, *([*THROTTLES, STEPS] * 3 if throttles else [])]
+    thens = [*PASSING, *(REFUSING * 2), *([*THROTTLES, STEPS] * 3 if throttles else [])]
     rule: Plain = {
         "id": name,
         "title": "generated",
@@ -130,6 +150,10 @@ def rules(draw: st.DrawFn, name: str, mode: Mode, throttles: bool = True, broken
             "per": draw(st.sampled_from([["account.id"], ["client.country"]])),
             "else": "tag",
         }
+    if draw(st.integers(0, 3)) == 0:
+        rule["abstain_for"] = draw(st.sampled_from([["benchmark"], ["relay", "benchmark"], ["batch"]]))
+    if mode is Mode.ENFORCE and draw(st.integers(0, 3)) == 0:
+        rule["share"] = draw(st.sampled_from(["30%", "60%", "100%"]))
     if draw(st.integers(0, 3)) == 0:
         entry = {"reason": "agreed", "owner": "tests"}
         rule["exceptions"] = {
@@ -151,8 +175,7 @@ def limits(draw: st.DrawFn, name: str, mode: Mode, broken: bool = False) -> Plai
         "id": name,
         "per": draw(st.sampled_from([["account.id"], ["account.id", "client.country"]])),
         "mode": str(mode),
-        "limit": draw(st.sampled_from(["2/minute", "4/30s"])),
-        "window": draw(st.sampled_from(["fixed", "moving"])),
+        **draw(st.sampled_from(AMOUNTS)),
         "on_missing": draw(st.sampled_from(["refuse", "share", "skip"])),
     }
     return found | ({"when": when} if when else {})
@@ -223,9 +246,8 @@ def judged(
     written: Iterable[Plain], sent: Sequence[Sent], mode: Mode = Mode.ENFORCE, state: MemoryState | None = None
 ) -> list[Judgement]:
     """Every exchange judged and settled, in order, by one gate with these packs."""
-    gate = Gate(
-        policy(*map(text, written)), CATALOGUE, mode=mode, state=state or MemoryState(), ids=lambda facts: "id", timer=lambda: 0
-    )
+    in_force = policy(*map(text, written), text(WORKLOADS))
+    gate = Gate(in_force, CATALOGUE, mode=mode, state=state or MemoryState(), ids=lambda facts: "id", timer=lambda: 0)
     at, found = START, []
     for one in sent:
         at += one.after * SECOND

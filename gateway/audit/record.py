@@ -47,6 +47,8 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         entry["outcome"]["tags"] = list(outcome.tags)
     if outcome.delay:
         entry["outcome"]["delay_us"] = outcome.delay
+    if outcome.restriction is not None:
+        entry["outcome"]["restriction"] = outcome.restriction.plain()
     if outcome.cause:
         entry["exchange"]["cause"] = str(outcome.cause)
     if outcome.state_error:

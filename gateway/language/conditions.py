@@ -13,6 +13,7 @@ from typing import Any as Anything
 
 from gateway.errors import Place
 from gateway.language.operators import Operand, Operator
+from gateway.language.text import TextView, viewed
 from gateway.values import AtLeast, Failed, Missing, Type
 
 Values = Callable[[str], object]
@@ -24,7 +25,8 @@ _ONE = {"in": "eq", "not_in": "ne", "any_of": "contains", "all_of": "contains"}
 class Leaf:
     """One comparison: `name operator operand`.
 
-    shown: the operand for people, unambiguous. source: pack and name of the list it stands for.
+    shown: the operand for people, unambiguous. source: pack and name of the list it stands for. view: what of a text is
+    compared; in the normalised view the operand is normalised already.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Leaf:
     type: Type
     place: Place = field(compare=False)
     source: tuple[str, str] | None = None
+    view: TextView = TextView.RAW
 
     def evaluate(self, values: Values) -> Truth:
         return self.test(values(self.name))
@@ -49,7 +52,7 @@ class Leaf:
         if isinstance(value, AtLeast):
             return self.operator.bounded(value.count, self.operand)
         try:
-            return self.operator.test(value, self.operand)
+            return self.operator.test(value if self.view is TextView.RAW else viewed(value), self.operand)
         except (TypeError, AttributeError, ValueError):  # a provider of the wrong type: acts as unknown, see `failure`
             return None
 
@@ -74,10 +77,11 @@ class Leaf:
         word, text = self.operator.name, "@" + "/".join(self.source) if self.source else self.shown
         if word in _ONE and self.source is None and len(self.operand) == 1:
             word, text = _ONE[word], text[1:-1]
-        return [self.name, word, text]
+        return [self.name, word, text] if self.view is TextView.RAW else [self.name, str(self.view), word, text]
 
     def __str__(self) -> str:
-        return f"{self.name} {self.operator.name} {self.shown}"
+        view = "" if self.view is TextView.RAW else f"{self.view} "
+        return f"{self.name} {view}{self.operator.name} {self.shown}"
 
 
 @dataclass(frozen=True, slots=True)

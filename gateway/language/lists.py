@@ -1,29 +1,39 @@
 """Named lists of typed values that rules refer to as `"@name"`.
 
 A list file has one item a line; `#` starts a comment. Comment lines on top state where the data comes from:
-`# source: …` and `# date: 2026-11-01`, and optionally `# licence: …`.
+`# source: …` and `# date: 2026-11-01`, and optionally `# licence: …` and `# max_age: 90d`, after which `sluice check` asks for
+a fresh one.
+
+A list holds at most a million items in a file of at most 64 MiB. A million of them keep about 75 MB (numbers,
+times, durations) to 140 MB (text, addresses, networks), up to 175 MB while they are read; `within` adds 12 to 135 MB.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import Place, did_you_mean
-from gateway.strict.document import Node
-from gateway.strict.shapes import Field, Problems, listing, mapping, path, raw, text
-from gateway.values import FLOAT, INT, TYPES, Type
+from gateway.errors import LoadError, Place, did_you_mean
+from gateway.strict.document import Node, contents, decoded
+from gateway.strict.shapes import Field, Problems, listing, mapping, path, raw, scalar, text
+from gateway.values import FLOAT, INT, TYPES, Type, parse_duration
 
 MAX_ITEMS = 1_000_000
+MAX_LIST_BYTES = 64 * 1024 * 1024
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class ValueList:
-    """A frozen list. source and date say where it comes from, empty when the file does not say."""
+    """A frozen list.
+
+    source and date say where it comes from, empty when the file does not say. max_age: µs from its date on for which it is
+    good, zero when nothing is said. Neither is part of the policy's digest: they decide nothing.
+    """
 
     pack: str
     name: str
@@ -32,14 +42,16 @@ class ValueList:
     source: str
     date: str
     place: Place
+    max_age: int = 0
 
 
-_FIELDS = {
+LIST_FIELDS = {
     "type": Field(text("type"), required=True, doc="one of " + ", ".join(TYPES)),
     "file": Field(path("file"), doc="a text file beside the pack, one item a line"),
     "values": Field(listing(raw, "values"), doc="the items themselves"),
     "source": Field(text("source"), default="", doc="where the items come from"),
     "date": Field(text("date"), default="", doc="when they were taken from there"),
+    "max_age": Field(scalar(parse_duration, "max_age"), default=0, doc="how long they are good from that date on, such as 90d"),
 }
 
 
@@ -47,7 +59,7 @@ def read_list(pack: str, name: str, node: Node, problems: Problems) -> ValueList
     """A list declaration of a pack, with the values of its file."""
     if not NAME.fullmatch(name):
         problems.add(node.named, f"list name {name!r} must be a word: lower-case letters, digits, _ and -")
-    entry = mapping(_FIELDS, f"list '{name}'")(node, problems)
+    entry = mapping(LIST_FIELDS, f"list '{name}'")(node, problems)
     if entry is None or entry["type"] is None:
         return None
     kind = TYPES.get(entry["type"])
@@ -57,35 +69,61 @@ def read_list(pack: str, name: str, node: Node, problems: Problems) -> ValueList
     if isinstance(node.value, dict) and ("file" in node.value) == ("values" in node.value):
         problems.add(node.place, f"list '{name}' needs either 'file' or 'values'", "write one of the two")
         return None
-    empty = ValueList(pack, name, kind, frozenset(), entry["source"] or "", entry["date"] or "", node.place)
+    source, date, max_age = entry["source"] or "", entry["date"] or "", entry["max_age"] or 0
+    empty = ValueList(pack, name, kind, frozenset(), source, date, node.place, max_age)
     if entry["file"] is not None:
         return _from_file(empty, entry["file"], problems, node.at("file"))
     values = {_parse(kind, item.plain(), item.place, problems) for item in entry["values"] or ()}
     return replace(empty, values=frozenset(values - {None}))
 
 
-def _from_file(found: ValueList, file: Path, problems: Problems, place: Place) -> ValueList | None:
-    values, head = set(), {"source": "", "date": ""}
+def _lines(file: Path, problems: Problems, place: Place) -> Iterable[str]:
+    """The lines of a list file; none where it cannot be read."""
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                content, _, comment = line.partition("#")
-                key, _, said = comment.partition(":")
-                if key.strip() in head and not content.strip():
-                    head[key.strip()] = head[key.strip()] or said.strip()
-                if content.strip():
-                    values.add(_parse(found.type, _literal(found.type, content.strip()), Place(str(file), number, 1), problems))
-                if len(values) > MAX_ITEMS:
-                    problems.add(Place(str(file), number, 1), f"more than {MAX_ITEMS} items", "split the list")
-                    return None
-    except OSError as error:
-        problems.add(place, f"list file {file} cannot be read: {error.strerror}", "paths are relative to the pack")
+        data = contents(file, MAX_LIST_BYTES)
+    except LoadError as error:
+        for problem in error.problems:
+            problems.add(place, f"list file {file} {problem.message}", problem.mend or "paths are relative to the pack")
+        return ()
+    try:
+        decoded(data, str(file))
+    except LoadError as error:
+        problems.found += error.problems
+        return ()
+    return TextIOWrapper(BytesIO(data), encoding="utf-8-sig")
+
+
+def _from_file(found: ValueList, file: Path, problems: Problems, place: Place) -> ValueList | None:
+    values, head, max_age = set(), {"source": "", "date": "", "max_age": ""}, found.max_age
+    before = len(problems.found)
+    items = 0
+    for number, line in enumerate(_lines(file, problems, place), 1):
+        here = Place(str(file), number, 1)
+        content, _, comment = line.partition("#")
+        key, _, said = comment.partition(":")
+        if key.strip() in head and not content.strip():
+            head[key.strip()] = head[key.strip()] or said.strip()
+            if key.strip() == "max_age":
+                max_age = _age(said.strip(), here, problems)
+        if content.strip():
+            items += 1
+            values.add(_parse(found.type, _literal(found.type, content.strip()), here, problems))
+        if items > MAX_ITEMS:
+            problems.add(here, f"more than {MAX_ITEMS} items", "split the list")
+            return None
+    if len(problems.found) > before:
         return None
-    except UnicodeDecodeError:
-        problems.add(Place(str(file)), "is not UTF-8", "save the file as UTF-8")
-        return None
+    values.discard(None)
     source, date = head["source"] or found.source, head["date"] or found.date
-    return replace(found, values=frozenset(values - {None}), source=source, date=date, place=Place(str(file)))
+    return replace(found, values=frozenset(values), source=source, date=date, place=Place(str(file)), max_age=max_age)
+
+
+def _age(said: str, place: Place, problems: Problems) -> int:
+    try:
+        return parse_duration(said)
+    except ValueError as error:
+        problems.add(place, f"max_age: {error}")
+        return 0
 
 
 def _literal(kind: Type, text: str) -> object:

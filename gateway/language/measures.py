@@ -19,7 +19,7 @@ from gateway.language.reader import Reader
 from gateway.signals import Catalogue
 from gateway.state.operations import SLICES, Count, Window
 from gateway.strict.document import Node
-from gateway.strict.shapes import Field, Problems, flag, listing, mapping, raw, scalar, text, whole
+from gateway.strict.shapes import Field, Problems, flag, listing, mapping, number, raw, scalar, text, whole
 from gateway.values import DURATION, FLOAT, INT, SECOND, Type, duration_text, parse_duration
 
 
@@ -49,12 +49,16 @@ class Ratio:
 Declared = Mapping[str, Measure | Ratio]
 
 SHORTEST: Final = SLICES * SECOND
+MILLION: Final = 1_000_000
+NUMERIC: Final = (Count.SUM, Count.QUANTILE)
 COUNTS = tuple(str(kind) for kind in Count)
-_FIELDS = {
+MEASURE_FIELDS = {
     "count": Field(flag("count"), doc="true: how many exchanges"),
     "sum": Field(text("sum"), doc="the signal to add up (whole numbers or durations)"),
     "distinct": Field(text("distinct"), doc="the signal whose different values are counted"),
     "top_share": Field(text("top_share"), doc="the signal whose most frequent value's share is taken"),
+    "quantile": Field(text("quantile"), doc="the signal whose values are ranked (whole numbers or durations)"),
+    "rank": Field(number("rank", 0.001, 0.999), doc="for quantile: which one, such as 0.5 for the median or 0.95"),
     "ratio": Field(listing(text("ratio"), "ratio"), doc="two measures: the first over the second"),
     "per": Field(listing(text("per"), "per", empty=False), doc="the signals whose values separate the counters"),
     "where": Field(raw, doc="what is counted at all"),
@@ -86,7 +90,7 @@ def read_measures(node: Node, context: Context) -> dict[str, Measure | Ratio]:
             problems.add(child.named, f"measure '{name}' has {what}", "choose another name")
         elif not NAME.fullmatch(name):
             problems.add(child.named, f"measure name {name!r} must be a word: lower-case letters, digits, _ and -")
-        entry = mapping(_FIELDS, f"measure '{name}'")(child, problems)
+        entry = mapping(MEASURE_FIELDS, f"measure '{name}'")(child, problems)
         if entry is None:
             continue
         if entry["ratio"] is not None:
@@ -114,15 +118,20 @@ def _read(node: Node, entry: Mapping[str, Any], context: Context) -> Measure | N
         problems.add(node.place, "a measure needs 'per'", "name the signals that separate its counters, such as [account.id]")
     if "window" not in node.value or (entry["window"] is not None and entry["window"] < SHORTEST):
         problems.add(node.at("window"), f"a measure needs a 'window' of {duration_text(SHORTEST)} or more", "such as 1h")
-    if kind is Count.SUM and of is not None and of in catalogue and catalogue[of].type not in (INT, DURATION):
-        problems.add(node.at("sum"), f"'{of}' is {catalogue[of].type}; a sum needs whole numbers or durations")
+    if kind in NUMERIC and of is not None and of in catalogue and catalogue[of].type not in (INT, DURATION):
+        problems.add(node.at(str(kind)), f"'{of}' is {catalogue[of].type}; a {kind} needs whole numbers or durations")
+    if (kind is Count.QUANTILE) != ("rank" in node.value):
+        mend = "such as 0.95" if kind is Count.QUANTILE else "remove it"
+        what = "a quantile needs 'rank'" if kind is Count.QUANTILE else f"a {kind} takes no 'rank'"
+        problems.add(node.place if kind is Count.QUANTILE else node.value["rank"].named, what, mend)
     not_settled(entry["per"] or (), catalogue, node.at("per"), problems)
     reader = Reader({name: signal.type for name, signal in catalogue.items()}, context.pack_lists, problems, context.broken)
     where = reader.whole(entry["where"]) if entry["where"] is not None else None
     unread = None in (entry["cap"], entry["window"]) or not entry["per"] or (entry["where"] is not None and where is None)
     if unread or len(problems.found) > before:
         return None
-    return _measure(kind, of, tuple(sorted({*entry["per"]})), where, entry["window"], entry["cap"], catalogue)
+    counting = Counting(kind, of, tuple(sorted({*entry["per"]})), where, entry["window"], entry["cap"], entry["rank"])
+    return measure_of(counting, catalogue)
 
 
 def not_settled(names: Iterable[str], catalogue: Catalogue, place: Place, problems: Problems) -> None:
@@ -132,24 +141,38 @@ def not_settled(names: Iterable[str], catalogue: Catalogue, place: Place, proble
             problems.add(place, f"'{name}' is only known after the answer and cannot be a key", "use a signal of the request")
 
 
-def _measure(
-    kind: Count, of: str | None, per: tuple[str, ...], where: Condition | None, length: int, cap: int, catalogue: Catalogue
-) -> Measure:
-    words = [str(kind), *([of] if of else []), "by", " and ".join(per), "over", duration_text(length)]
+class Counting(NamedTuple):
+    """What a measure is made of. length: µs; cap: of distinct values; rank: of a quantile."""
+
+    kind: Count
+    of: str | None
+    per: tuple[str, ...]
+    where: Condition | None
+    length: int
+    cap: int
+    rank: float | None = None
+
+
+def measure_of(counting: Counting, catalogue: Catalogue) -> Measure:
+    """The measure with its canonical label; equal countings give equal labels and so one counter."""
+    kind, of, where = counting.kind, counting.of, counting.where
+    words = [str(kind), *([of] if of else []), *([f"at {counting.rank:g}"] if counting.rank is not None else [])]
+    words += ["by", " and ".join(counting.per), "over", duration_text(counting.length)]
     if where is not None:
         words += ["where", spoken(where.canonical())]
     if kind in (Count.DISTINCT, Count.TOP_SHARE):
-        words += ["up to", str(cap)]
+        words += ["up to", str(counting.cap)]
     label = " ".join(words)
     named = [*([of] if of else []), *([leaf.name for leaf in where.leaves()] if where else [])]
     settled = any(catalogue[name].settled for name in named)
-    kind_of = FLOAT if kind is Count.TOP_SHARE else catalogue[of].type if kind is Count.SUM and of else INT
-    return Measure(label, of, per, where, window(label, kind, length, cap), settled, kind_of)
+    type_of = FLOAT if kind is Count.TOP_SHARE else catalogue[of].type if kind in NUMERIC and of else INT
+    rank = round((counting.rank or 0) * MILLION)
+    return Measure(label, of, counting.per, where, window(label, kind, counting.length, counting.cap, rank), settled, type_of)
 
 
-def window(label: str, kind: Count, length: int, cap: int = 1_000) -> Window:
+def window(label: str, kind: Count, length: int, cap: int = 1_000, rank: int = 0) -> Window:
     """The window that a label names."""
-    return Window(blake2b(label.encode(), digest_size=8).hexdigest(), kind, length, cap)
+    return Window(blake2b(label.encode(), digest_size=8).hexdigest(), kind, length, cap, rank)
 
 
 def ceiling(measure: Measure | Ratio) -> int | None:
@@ -162,7 +185,7 @@ def ceiling(measure: Measure | Ratio) -> int | None:
 def _ratio(node: Node, parts: list[str], declared: Declared, section: Node, problems: Problems) -> Ratio | None:
     assert isinstance(node.value, dict)
     assert isinstance(section.value, dict)
-    for key in node.value.keys() & _FIELDS.keys() - {"ratio"}:
+    for key in node.value.keys() & MEASURE_FIELDS.keys() - {"ratio"}:
         problems.add(node.value[key].named, f"a ratio takes no '{key}'", "write it in the two measures")
     if len(parts) != 2:
         problems.add(node.at("ratio"), "a ratio takes two measures, such as [templates, requests]")

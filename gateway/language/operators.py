@@ -8,17 +8,20 @@ whole columns as well, with the same meaning.
 from __future__ import annotations
 
 import ipaddress
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import re2
 
 from gateway.values import CIDR, IP, STRING, Type
 
 Bounded = Callable[[int, Any], bool | None]
+MAX_PATTERN: Final = 4_000
+_LOWER: Final = 2**128 - 1
 
 
 class Operand(StrEnum):
@@ -46,17 +49,16 @@ class Operator:
 
 
 class Networks:
-    """A set of IP networks, searched by bisection over merged ranges."""
+    """A set of IP networks, searched by bisection over merged ranges: 8 bytes a range for IPv4, about 100 for IPv6."""
 
     __slots__ = ("_ranges",)
 
     def __init__(self, texts: frozenset[str]) -> None:
-        self._ranges: dict[int, tuple[list[int], list[int]]] = {}
-        for version in (4, 6):
-            nets = [ipaddress.ip_network(text) for text in texts]
-            merged = ipaddress.collapse_addresses([net for net in nets if net.version == version])  # type: ignore[type-var]
-            pairs = sorted((int(net.network_address), int(net.broadcast_address)) for net in merged)
-            self._ranges[version] = ([low for low, _ in pairs], [high for _, high in pairs])
+        packed: dict[int, list[int]] = {4: [], 6: []}
+        for text in texts:
+            low, high, version = _span(text)
+            packed[version].append(low << 128 | high)
+        self._ranges = {version: _merged(pairs, version) for version, pairs in packed.items()}
 
     def __contains__(self, text: str) -> bool:
         """Whether an address, or the whole of a network, lies in one range."""
@@ -65,13 +67,47 @@ class Networks:
         place = bisect_right(lows, low) - 1
         return place >= 0 and high <= highs[place]
 
+    def inside(self, other: Networks) -> bool:
+        """Whether every address of these networks lies in the other ones."""
+        for version in (4, 6):
+            lows, highs = other._ranges[version]
+            for low, high in zip(*self._ranges[version], strict=True):
+                place = bisect_right(lows, low) - 1
+                if place < 0 or high > highs[place]:
+                    return False
+        return True
+
+    def apart(self, other: Networks) -> bool:
+        """Whether no address lies in both."""
+        for version in (4, 6):
+            lows, highs = other._ranges[version]
+            for low, high in zip(*self._ranges[version], strict=True):
+                place = bisect_right(lows, high) - 1
+                if place >= 0 and highs[place] >= low:
+                    return False
+        return True
+
+
+def _merged(pairs: list[int], version: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Lows and highs of ranges that neither overlap nor touch, rising; pairs are low and high in one number each."""
+    lows, highs = (array("I"), array("I")) if version == 4 else ([], [])
+    pairs.sort()
+    for pair in pairs:
+        low, high = pair >> 128, pair & _LOWER
+        if highs and low <= highs[-1] + 1:
+            highs[-1] = max(highs[-1], high)
+        else:
+            lows.append(low)
+            highs.append(high)
+    return lows, highs
+
 
 def _span(text: str) -> tuple[int, int, int]:
-    if "/" in text:
-        network = ipaddress.ip_network(text)
-        return int(network.network_address), int(network.broadcast_address), network.version
-    address = ipaddress.ip_address(text)
-    return int(address), int(address), address.version
+    """First and last address of a network or an address, and its version."""
+    head, _, length = text.partition("/")
+    version, bits = (6, 128) if ":" in head else (4, 32)
+    low = int(ipaddress.IPv6Address(head) if version == 6 else ipaddress.IPv4Address(head))
+    return low, low | ((1 << bits - int(length)) - 1 if length else 0), version
 
 
 def _found(pattern: Any, text: str) -> bool:
@@ -148,8 +184,11 @@ OPERATORS: dict[str, Operator] = {
 
 def pattern(text: str) -> Any:
     """A compiled RE2 pattern. Raises ValueError with the engine's reason."""
+    if len(text) > MAX_PATTERN:
+        raise ValueError(f"a regular expression of more than {MAX_PATTERN} characters; split it, or use a list")
     options = re2.Options()
     options.log_errors = False
+    options.never_capture = True  # thousands of groups would cost gigabytes at every search
     options.max_mem = 4 * 1024 * 1024
     try:
         return re2.compile(text, options=options)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from gateway.decision import Action, Mode, Public
+from gateway.decision import Action, Mode, Public, Restriction
 from gateway.errors import Place
 from gateway.language.conditions import Condition, Leaf
 from gateway.language.lists import ValueList
@@ -19,7 +19,10 @@ KINDS = ("benchmark", "integration", "relay", "batch")
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One thing a rule may do. limit and per: for throttle. tag: for tag. hold: µs, for delay. status: for refusals."""
+    """One thing a rule may do.
+
+    limit and per: for throttle. tag: for tag. hold: µs, for delay. status: for refusals. restriction: for restrict.
+    """
 
     action: Action
     status: int = 0
@@ -28,10 +31,12 @@ class Effect:
     tag: str = ""
     hold: int = 0
     link: str | None = None
+    restriction: Restriction | None = None
 
     def canonical(self) -> object:
         limit = [self.limit.amount, self.limit.period, str(self.limit.pace)] if self.limit else None
-        return [str(self.action), self.status, limit, list(self.per), self.tag, self.hold, self.link]
+        demand = self.restriction.plain() if self.restriction else None
+        return [str(self.action), self.status, limit, list(self.per), self.tag, self.hold, self.link, demand]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +191,11 @@ class Rule:
     abstain_for: tuple[str, ...] = ()
     share: float = 1.0
     gate: Promotion | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+
+    def at(self, part: str) -> Place:
+        """Where a part of the rule stands (`measures/requests`, `steps/0`, `false_positives/1`, `gate`), or else the rule."""
+        return self.places.get(part, self.place)
 
     def canonical(self) -> object:
         return {
@@ -198,9 +208,44 @@ class Rule:
         }  # fmt: skip
 
 
+class Price(NamedTuple):
+    """What a model costs, in billionths of a US dollar per token. cached: of input tokens read from a cache."""
+
+    input: int
+    output: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices by model; a key that ends in `*` stands for every model that begins so, the longest one first."""
+
+    models: Mapping[str, Price]
+
+    def of(self, model: str) -> Price | None:
+        """The price of a model, or None."""
+        found = self.models.get(model)
+        if found is not None:
+            return found
+        beginnings = [key for key in self.models if key.endswith("*") and model.startswith(key[:-1])]
+        return self.models[max(beginnings, key=len)] if beginnings else None
+
+    @property
+    def dearest(self) -> Price:
+        """At least what any model here costs."""
+        return Price(*map(max, zip(*self.models.values(), strict=True)))
+
+    def canonical(self) -> object:
+        return sorted([model, *price] for model, price in self.models.items())
+
+
 @dataclass(frozen=True, slots=True)
 class PlanLimit:
-    """A limit that stands for itself: part of the plan, published to the caller. on_missing: refuse, share or skip."""
+    """A limit that stands for itself: part of the plan, published to the caller. on_missing: refuse, share or skip.
+
+    reserve: of tokens and money, the most output tokens held back until the answer says how many there were. prices: what
+    models cost, for limits in usd.
+    """
 
     limit: Limit
     pack: str
@@ -210,11 +255,14 @@ class PlanLimit:
     mode: Mode
     public: Public
     place: Place = field(compare=False)
+    reserve: int = 0
+    prices: Prices | None = None
 
     def canonical(self) -> object:
-        base = [self.limit.id, self.limit.amount, self.limit.period, str(self.limit.pace), list(self.per), str(self.mode)]
+        limit, prices = self.limit, self.prices.canonical() if self.prices else None
+        base = [limit.id, str(limit.unit), limit.amount, limit.period, str(limit.pace), list(self.per), str(self.mode)]
         public = [self.public.code, self.public.message]
-        return [*base, self.on_missing, self.when.canonical() if self.when else None, public]
+        return [*base, self.on_missing, self.when.canonical() if self.when else None, public, self.reserve, prices]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any as Anything
+from typing import Final
 
 from gateway.errors import did_you_mean
 from gateway.language.conditions import GROUPS, RESERVED, All, Condition, Leaf
 from gateway.language.lists import Resolve, ValueList
 from gateway.language.operators import OPERATORS, Networks, Operand, Operator, pattern
+from gateway.language.text import TextView, normalised
 from gateway.strict.document import Node
-from gateway.strict.shapes import Problems
+from gateway.strict.shapes import Problems, one_of
 from gateway.values import BOOL, CIDR, IP, STRING, Type
 
 Read = tuple[Anything, str, tuple[str, str] | None]
+MAX_LEAVES: Final = 500
 _BARE = re.compile(r"[\w.:/+-]+")
 
 
@@ -37,7 +40,11 @@ class Reader:
         before = len(self.problems.found)
         condition = self.condition(node)
         seen: set[str] = set()
-        for leaf in condition.leaves() if condition and len(self.problems.found) == before else ():
+        leaves = list(condition.leaves()) if condition and len(self.problems.found) == before else []
+        if len(leaves) > MAX_LEAVES:
+            what = f"a condition of {len(leaves)} comparisons, but {MAX_LEAVES} is the most"
+            self.problems.add(node.place, what, "use a list, or write several rules")
+        for leaf in leaves:
             if leaf.id in seen and leaf.id != f"{leaf.name}.{leaf.operator.name}":
                 self.problems.add(leaf.place, f"leaf id '{leaf.id}' stands twice in this condition", "give each its own")
             seen.add(leaf.id)
@@ -77,17 +84,36 @@ class Reader:
             return []
         tests: dict[str, Node]
         if isinstance(node.value, dict):
-            tests = node.value
+            tests = dict(node.value)
         elif isinstance(node.value, list) or str(node.value).startswith("@"):
             tests = {"any_of" if kind.element else "in": node}
         else:
             tests = {"contains" if kind.element else "eq": node}
         if not tests:
             self.problems.add(node.place, f"'{name}' is compared with nothing", "write {eq: value} or another operator")
-        leaves = [self._leaf(name, kind, word, operand, label) for word, operand in tests.items()]
+        view = self._view(name, kind, tests)
+        leaves = [self.leaf(name, kind, word, operand, label, view) for word, operand in tests.items()]
         return [leaf for leaf in leaves if leaf is not None]
 
-    def _leaf(self, name: str, kind: Type, word: str, node: Node, label: Node | None) -> Leaf | None:
+    def _view(self, name: str, kind: Type, tests: dict[str, Node]) -> TextView:
+        """The `view` that stands among the operators of one name; it is taken out."""
+        node = tests.pop("view", None)
+        if node is None:
+            return TextView.RAW
+        view = one_of(TextView, "view")(node, self.problems)
+        if kind.scalar is not STRING:
+            self.problems.add(node.named, f"'view' is for text, but '{name}' is {kind}", "remove it")
+        elif not tests:
+            self.problems.add(node.place, f"'{name}' is compared with nothing", "write an operator beside 'view'")
+        for word, operand in tests.items():
+            if word == "present":
+                self.problems.add(operand.named, "'present' looks at no text and takes no 'view'", "write them apart")
+        return TextView(view) if view is not None else TextView.RAW
+
+    def leaf(
+        self, name: str, kind: Type, word: str, node: Node, label: Node | None = None, view: TextView = TextView.RAW
+    ) -> Leaf | None:
+        """One comparison, or None where it could not be read."""
         operator = OPERATORS.get(word)
         if operator is None:
             mend = did_you_mean(word, list(OPERATORS)) or "operators: " + ", ".join(OPERATORS)
@@ -107,7 +133,10 @@ class Reader:
         if found is None:
             return None
         operand, shown, source = found
-        return Leaf(str(label.value) if label else f"{name}.{word}", name, operator, operand, shown, kind, node.place, source)
+        if view is TextView.NORMALISED:
+            operand = _normalised(operator, operand)
+        named = str(label.value) if label else f"{name}.{word}"
+        return Leaf(named, name, operator, operand, shown, kind, node.place, source, view)
 
     def _operand(self, operator: Operator, kind: Type, node: Node) -> Read | None:
         need = operator.operand
@@ -163,6 +192,13 @@ def _pair(kind: Type, node: Node) -> tuple[tuple[Anything, Anything], str]:
         shown = f"{kind.show(low)} is more than {kind.show(high)}"
         raise ValueError(f"{shown}, so nothing can lie between; write the lower one first")
     return (low, high), f"[{kind.show(low)}, {kind.show(high)}]"
+
+
+def _normalised(operator: Operator, operand: Anything) -> Anything:
+    """The operand as it looks in the normalised view; a pattern is the author's and stays."""
+    if operator.operand in (Operand.PATTERN, Operand.FLAG):
+        return operand
+    return frozenset(map(normalised, operand)) if isinstance(operand, frozenset) else normalised(operand)
 
 
 def _shown(kind: Type, value: object) -> str:

@@ -6,54 +6,61 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from gateway.decision import Action, Mode
-from gateway.errors import Place, did_you_mean
+from gateway.decision import Action, Mode, Restriction
+from gateway.errors import did_you_mean
+from gateway.language.amounts import limit_of
 from gateway.language.measures import Declared, Measure, Ratio, ceiling, not_settled
 from gateway.language.policy import Effect, Response
 from gateway.signals import Catalogue
-from gateway.state.operations import Limit, Pace
+from gateway.state.operations import Limit, Pace, Unit
 from gateway.strict.document import Node
-from gateway.strict.shapes import Field, Problems, listing, mapping, one_of, raw, scalar, text, whole
+from gateway.strict.shapes import Field, Problems, flag, listing, mapping, one_of, raw, scalar, text, whole
 from gateway.values import FLOAT, INT, SECOND, duration_text, parse_duration
 
 MAX_DELAY: Final = 10 * SECOND
-_PERIODS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
-_LIMIT: Final = re.compile(r"([0-9]{1,12})\s*(?:([a-z]+)\s*)?/\s*([0-9]{1,9}(?:s|m|h|d)|[a-z]+)")
-_TAG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
-ACTIONS: Final = tuple(str(action) for action in Action if action is not Action.RESTRICT)
+TAG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+ACTIONS: Final = tuple(str(action) for action in Action)
 
 
-def _tag(value: Any) -> str:
-    if not isinstance(value, str) or not _TAG.fullmatch(value):
+def tag_of(value: Any) -> str:
+    if not isinstance(value, str) or not TAG.fullmatch(value):
         raise ValueError(f"{value!r} is not a slug; it becomes a header value: lower-case letters, digits, dots and hyphens")
     return value
 
 
-def _hold(value: Any) -> int:
+def hold_of(value: Any) -> int:
     held = parse_duration(value)
     if not 0 < held <= MAX_DELAY:
         raise ValueError(f"a request may be held for at most {duration_text(MAX_DELAY)}, not {value}; throttle instead")
     return held
 
 
+RESTRICTION_FIELDS: Final = {
+    "max_tokens": Field(whole("max_tokens", 1), doc="the most output tokens"),
+    "n": Field(whole("n", 1), doc="the most candidates"),
+    "logprobs": Field(flag("logprobs"), default=True, doc="false: no log probabilities"),
+    "reasoning": Field(flag("reasoning"), default=True, doc="false: no reasoning text"),
+}
 EFFECT_FIELDS: Final = {
     "action": Field(text("action"), required=True, doc="one of " + ", ".join(ACTIONS)),
     "status": Field(whole("status", 400, 499), doc="for deny: 403, or another client error"),
     "limit": Field(text("limit"), doc="for throttle: such as 30/minute"),
     "window": Field(one_of(Pace, "window"), doc="for throttle: fixed or moving"),
     "per": Field(listing(text("per"), "per", empty=False), doc="for throttle: the signals that separate counters"),
-    "tag": Field(scalar(_tag, "tag"), doc="for tag: the text added to the request upstream"),
-    "hold": Field(scalar(_hold, "hold"), doc="for delay: how long the request waits, at most 10s"),
+    "tag": Field(scalar(tag_of, "tag"), doc="for tag: the text added to the request upstream"),
+    "hold": Field(scalar(hold_of, "hold"), doc="for delay: how long the request waits, at most 10s"),
     "link": Field(text("link"), doc="for verify: where the caller can verify"),
+    "to": Field(mapping(RESTRICTION_FIELDS, "to"), doc="for restrict: such as {max_tokens: 1024, n: 1, logprobs: false}"),
 }
-_STEP_FIELDS: Final = {"from": Field(raw, required=True, doc="the lower bound, included"), **EFFECT_FIELDS}
-_STEPS_FIELDS: Final = {
+STEP_FIELDS: Final = {"from": Field(raw, required=True, doc="the lower bound, included"), **EFFECT_FIELDS}
+STEPS_FIELDS: Final = {
     "of": Field(text("of"), required=True, doc="the measure that decides the step"),
     "steps": Field(listing(raw, "steps", empty=False), required=True),
 }
-_NEEDS: Final = {"throttle": ("limit", "per"), "tag": ("tag",), "delay": ("hold",)}
-_TAKES: Final = {
+NEEDS: Final = {"throttle": ("limit", "per"), "tag": ("tag",), "delay": ("hold",), "restrict": ("to",)}
+TAKES: Final = {
     "throttle": {"limit", "per", "window"}, "tag": {"tag"}, "delay": {"hold"}, "verify": {"link"}, "deny": {"status"},
+    "restrict": {"to"},
 }  # fmt: skip
 _STATUS: Final = {Action.THROTTLE: 429, Action.VERIFY: 403, Action.DENY: 403}
 
@@ -79,7 +86,7 @@ def read_response(node: Node, context: Context) -> Response | None:
 
 
 def _steps(node: Node, context: Context) -> Response | None:
-    entry = mapping(_STEPS_FIELDS, "then")(node, context.problems)
+    entry = mapping(STEPS_FIELDS, "then")(node, context.problems)
     if entry is None:
         return None
     of = context.measures.get(entry["of"] or "")
@@ -101,7 +108,7 @@ def _steps(node: Node, context: Context) -> Response | None:
 
 
 def _step(node: Node, of: Measure | Ratio | None, context: Context) -> tuple[float | None, Effect | None]:
-    entry = mapping(_STEP_FIELDS, "a step")(node, context.problems)
+    entry = mapping(STEP_FIELDS, "a step")(node, context.problems)
     if entry is None:
         return None, None
     effect = _effect(entry, node, context)
@@ -129,41 +136,33 @@ def _effect(entry: Mapping[str, Any], node: Node, context: Context) -> Effect | 
     action = Action[word.upper()]
     before = len(problems.found)
     assert isinstance(node.value, dict)
-    for key in _NEEDS.get(word, ()):
+    for key in NEEDS.get(word, ()):
         if key not in node.value:
             problems.add(node.place, f"action {word} needs '{key}'", EFFECT_FIELDS[key].doc)
-    for key in node.value.keys() & EFFECT_FIELDS.keys() - {"action"} - _TAKES.get(word, set()):
+    for key in node.value.keys() & EFFECT_FIELDS.keys() - {"action"} - TAKES.get(word, set()):
         problems.add(node.value[key].named, f"action {word} does not take '{key}'", "remove it")
     for name in entry["per"] or []:
         if name not in context.catalogue:
             problems.add(node.at("per"), f"unknown signal '{name}'", did_you_mean(name, list(context.catalogue)))
     not_settled(entry["per"] or (), context.catalogue, node.at("per"), problems)
-    limit = None
-    if entry["limit"] is not None:
-        shadow = context.mode is Mode.SHADOW
-        pace = entry["window"] or Pace.FIXED
-        limit = limit_of(entry["limit"], f"rule:{context.rule}", pace, shadow, node.at("limit"), problems)
-    if len(problems.found) > before or any(entry[key] is None for key in _NEEDS.get(word, ())):
+    limit, restriction = _limit(entry, node, context), _restriction(entry, node, problems)
+    if len(problems.found) > before or any(entry[key] is None for key in NEEDS.get(word, ())):
         return None
     status, per = entry["status"] or _STATUS.get(action, 0), tuple(sorted({*(entry["per"] or ())}))
-    return Effect(action, status, limit, per, entry["tag"] or "", entry["hold"] or 0, entry["link"])
+    tag, hold = entry["tag"] or "", entry["hold"] or 0
+    return Effect(action, status, limit, per, tag, hold, entry["link"], restriction)
 
 
-def limit_of(written: str, name: str, pace: Pace, shadow: bool, place: Place, problems: Problems) -> Limit | None:
-    """A limit such as `60 requests/minute`, `30/10s` or `1000/day`."""
-    found = _LIMIT.fullmatch(written.strip())
-    if found is None:
-        problems.add(place, f"{written!r} is not a limit", "write it as 60 requests/minute, 30/10s or 1000/day")
+def _limit(entry: Mapping[str, Any], node: Node, context: Context) -> Limit | None:
+    if entry["limit"] is None:
         return None
-    unit, period = found[2] or "requests", found[3]
-    if unit not in ("request", "requests"):
-        problems.add(place, f"unit '{unit}' is not known", "limits count requests")
-        return None
-    if not int(found[1]):
-        problems.add(place, f"{written!r} lets nothing through", "allow at least 1; a rule that denies says so itself")
-        return None
-    seconds = _PERIODS.get(period.removesuffix("s")) if period.isalpha() else parse_duration(period) // SECOND
-    if not seconds:
-        problems.add(place, f"'{period}' is not a period", "write " + ", ".join(_PERIODS) + ", or such as 10s")
-        return None
-    return Limit(name, int(found[1]), seconds, pace, shadow)
+    shadow, pace = context.mode is Mode.SHADOW, entry["window"] or Pace.FIXED
+    place, name = node.at("limit"), f"rule:{context.rule}"
+    return limit_of(entry["limit"], name, pace, shadow, place, context.problems, (Unit.REQUESTS,))
+
+
+def _restriction(entry: Mapping[str, Any], node: Node, problems: Problems) -> Restriction | None:
+    found = Restriction(**entry["to"]) if entry["to"] else None
+    if found is not None and not found.plain():
+        problems.add(node.at("to"), "restricts nothing", "clamp max_tokens or n, or write logprobs or reasoning: false")
+    return found

@@ -7,6 +7,7 @@ the exchange answers. The order is: `feed`, `facts`, (the gate judges), `judged`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -82,6 +83,7 @@ class Exchange:
         self.ended: End | None = None
         self.finished = False
         self.streaming = False
+        self.restricted: tuple[str, ...] = ()
         self._chunks: list[bytes] = []
         self._size = 0
         self._tap: Tap | None = None
@@ -140,11 +142,25 @@ class Exchange:
         if self.too_large:  # a fail mode may let it pass, but its bytes are gone: an empty body must not go on in their place
             self.ended = End.REFUSED
             return self.error(*CAUSE_ANSWERS[Cause.BODY_TOO_LARGE], self._closing())
+        self._restrict(judgement)
         headers = [(k, v) for k, v in self.head.headers if not _replaced(k)]
+        if self.restricted:
+            headers = [(k, v) for k, v in headers if k not in ("content-encoding", "content-length", "transfer-encoding")]
+            headers.append(("content-length", str(len(self.body()))))
         headers.append(("traceparent", self.trace.traceparent(self.trace.client, kept)))
         if outcome.tags:
             headers.append((f"{OWN_PREFIX}tags", ", ".join(outcome.tags)))
         return Forward(tuple(headers), outcome.delay)
+
+    def _restrict(self, judgement: Judgement) -> None:
+        """Write the request body anew where a rule takes something from it."""
+        outcome, facts = judgement.outcome, judgement.facts
+        if outcome.restriction is None or self.dialect is None or facts.call is None or facts.body is None:
+            return
+        document = json.loads(facts.body)
+        self.restricted = tuple(self.dialect.restrict(facts.route or "", document, outcome.restriction))
+        if self.restricted:
+            self._chunks = [json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")]
 
     def refuse(self, outcome: Outcome) -> Refuse:
         refusal = outcome.refusal
@@ -174,9 +190,17 @@ class Exchange:
         self._unsized = b"content-length" not in named
         if self.dialect is not None:
             self._tap = Tap(self.dialect, kind, named.get(b"content-encoding", b"").decode("latin-1").strip().lower())
-        quotas = self.judgement.outcome.headers if self.judgement else ()
+        quotas = [*(self.judgement.outcome.headers if self.judgement else ()), *self._said_of_restriction()]
         stream = [(b"x-accel-buffering", b"no")] if self.streaming else []
         return [*headers, *((k.encode(), v.encode()) for k, v in quotas), *stream]
+
+    def _said_of_restriction(self) -> list[tuple[str, str]]:
+        """What tells the caller that less was asked of the upstream than they asked for, why, and how to refer to it."""
+        outcome = self.judgement.outcome if self.judgement else None
+        if not self.restricted or outcome is None or outcome.reason is None:
+            return []
+        restricted = (f"{OWN_PREFIX}restricted", ", ".join(self.restricted))
+        return [restricted, (f"{OWN_PREFIX}reason", outcome.reason.code), (f"{OWN_PREFIX}reference", outcome.reference)]
 
     def answer_chunk(self, chunk: bytes, last: bool) -> None:
         """Some bytes of the answer pass by; after the last ones it counts as handed over."""

@@ -6,9 +6,19 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from gateway.decision import Public
+from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.protocols.reading import Document, count, message, model_name, scalars, tool_names, typed
+from gateway.plugins.protocols.reading import (
+    Document,
+    clamp,
+    count,
+    message,
+    model_name,
+    scalars,
+    tool_names,
+    typed,
+    without,
+)  # fmt: skip
 from gateway.protocol import Route, Unreadable
 from gateway.registry import Registry, Settings
 
@@ -67,12 +77,22 @@ class Anthropic:
             used = inner.get("usage") if isinstance(inner, dict) else None
         if not isinstance(used, dict):
             return so_far
-        found = {
-            "input_tokens": count(used, "input_tokens"),
-            "output_tokens": count(used, "output_tokens"),
-            "cached_tokens": count(used, "cache_read_input_tokens"),
-        }
+        sent, read = count(used, "input_tokens"), count(used, "cache_read_input_tokens")
+        if sent is not None:  # said without what came from or went to the cache; elsewhere, and in the conventions, it is with
+            sent += (read or 0) + (count(used, "cache_creation_input_tokens") or 0)
+        found = {"input_tokens": sent, "output_tokens": count(used, "output_tokens"), "cached_tokens": read}
         return replace(so_far, **{name: value for name, value in found.items() if value is not None})
+
+    def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
+        if route != "messages":
+            return []
+        changed = clamp(document, ("max_tokens",), restriction.max_tokens, "max_tokens")
+        thinking = document.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+        beyond = isinstance(budget, int) and restriction.max_tokens is not None and budget >= restriction.max_tokens
+        if not restriction.reasoning or beyond:  # a budget has to lie below max_tokens
+            changed += without(document, ("thinking",))
+        return changed
 
     def error(self, status: int, public: Public, reference: str) -> bytes:
         kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")

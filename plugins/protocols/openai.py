@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.decision import Public
+from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.protocols.reading import Document, count, message, model_name, scalars, tool_names, typed
+from gateway.plugins.protocols.reading import (
+    Document,
+    clamp,
+    count,
+    message,
+    model_name,
+    scalars,
+    tool_names,
+    typed,
+    without,
+)  # fmt: skip
 from gateway.protocol import Route, Unreadable
 from gateway.registry import Registry, Settings
 
@@ -16,6 +26,7 @@ PARAMETERS = (
     "top_logprobs", "presence_penalty", "frequency_penalty", "stop", "stream", "tool_choice", "reasoning_effort",
     "service_tier", "store", "previous_response_id",
 )  # fmt: skip
+UNLIMITED = {"chat.completions": "max_completion_tokens", "completions": "max_tokens", "responses": "max_output_tokens"}
 SYSTEM_ROLES = ("system", "developer")
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -106,6 +117,14 @@ def _item(item: Any, where: str) -> Message:
     return Message("assistant", "", frozenset({kind}))
 
 
+def _not_included(document: dict[str, Any], name: str) -> list[str]:
+    asked = document.get("include")
+    if not isinstance(asked, list) or name not in asked:
+        return []
+    document["include"] = [item for item in asked if item != name]
+    return [f"{name}=off"]
+
+
 class OpenAI:
     """The OpenAI wire protocol."""
 
@@ -134,6 +153,24 @@ class OpenAI:
             cached_tokens=count(used, details_in, "cached_tokens"),
             reasoning_tokens=count(used, details_out, "reasoning_tokens"),
         )
+
+    def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
+        """Reasoning is withheld as far as the request asks for it: a server that sends it unasked is not filtered."""
+        if route not in UNLIMITED:
+            return []
+        changed = clamp(
+            document, ("max_tokens", "max_completion_tokens", "max_output_tokens"), restriction.max_tokens, UNLIMITED[route]
+        )
+        changed += clamp(document, ("n", "best_of"), restriction.n)
+        if not restriction.logprobs:
+            changed += without(document, ("logprobs", "top_logprobs"))
+            changed += _not_included(document, "message.output_text.logprobs")
+        if not restriction.reasoning:
+            changed += without(document, ("include_reasoning",)) + _not_included(document, "reasoning.encrypted_content")
+            asked = document.get("reasoning")
+            if isinstance(asked, dict):
+                changed += [f"reasoning.{said}" for said in without(asked, ("summary", "generate_summary"))]
+        return changed
 
     def error(self, status: int, public: Public, reference: str) -> bytes:
         kind = ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")

@@ -64,6 +64,23 @@ def _texts(part: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def clamp(document: dict[str, Any], keys: Iterable[str], most: int | None, otherwise: str = "") -> list[str]:
+    """Lower whole numbers that are above `most`; where none of the keys was sent, write `otherwise`. Returns what changed."""
+    if most is None:
+        return []
+    sent = [key for key in keys if document.get(key) is not None]
+    above = [key for key in sent if not (isinstance(document[key], int) and document[key] <= most)]
+    changed = above if sent else [otherwise] if otherwise else []
+    document.update(dict.fromkeys(changed, most))
+    return [f"{key}={most}" for key in changed]
+
+
+def without(document: dict[str, Any], keys: Iterable[str]) -> list[str]:
+    """Take keys out; returns what changed."""
+    found = [key for key in keys if document.pop(key, None) not in (None, False)]
+    return [f"{key}=off" for key in found]
+
+
 def tool_names(tools: Any) -> tuple[str, ...]:
     """The names of declared tools, in order; unnamed built-in tools go by their type."""
     if tools is None:

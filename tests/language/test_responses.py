@@ -6,12 +6,13 @@ import pytest
 
 from gateway.decision import Action, Mode
 from gateway.errors import Place
-from gateway.language.responses import limit_of
-from gateway.state.operations import Limit, Pace
+from gateway.language.amounts import limit_of
+from gateway.state.operations import NANO, Limit, Pace, Unit
 from gateway.strict.shapes import Problems
 from gateway.values import SECOND
 from tests.judging import policy
 
+REQUESTS = (Unit.REQUESTS,)
 LIMITS = [
     ("60 requests/minute", 60, 60),
     ("1 request/second", 1, 1),
@@ -42,16 +43,35 @@ NO_LIMITS = [
 @pytest.mark.parametrize(("written", "amount", "period"), LIMITS)
 def test_a_limit_is_an_amount_and_a_period(written: str, amount: int, period: int) -> None:
     problems = Problems()
-    assert limit_of(written, "id", Pace.MOVING, True, Place("f"), problems) == Limit("id", amount, period, Pace.MOVING, True)
+    assert limit_of(written, "id", Pace.MOVING, True, Place("f"), problems, REQUESTS) == Limit(
+        "id", amount, period, Pace.MOVING, True
+    )
     assert problems.found == []
 
 
 @pytest.mark.parametrize("written", NO_LIMITS)
 def test_what_is_no_limit_is_said_once(written: str) -> None:
     problems = Problems()
-    assert limit_of(written, "id", Pace.FIXED, False, Place("f", 3, 5), problems) is None
+    assert limit_of(written, "id", Pace.FIXED, False, Place("f", 3, 5), problems, REQUESTS) is None
     assert [problem.place for problem in problems.found] == [Place("f", 3, 5)]
     assert problems.found[0].mend
+
+
+@pytest.mark.parametrize(
+    ("written", "limit"),
+    [
+        ("200000 tokens/minute", Limit("id", 200_000, 60, Pace.MOVING, False, Unit.TOKENS)),
+        ("1 token/10s", Limit("id", 1, 10, Pace.MOVING, False, Unit.TOKENS)),
+        ("5 usd/day", Limit("id", 5 * NANO, 86_400, Pace.MOVING, False, Unit.USD)),
+        ("0.000000001 usd/day", Limit("id", 1, 86_400, Pace.MOVING, False, Unit.USD)),
+        ("12.50 usd/hour", Limit("id", 12_500_000_000, 3_600, Pace.MOVING, False, Unit.USD)),
+        ("8 concurrent", Limit("id", 8, 90, Pace.FIXED, False, Unit.CONCURRENT)),
+    ],
+)
+def test_limits_in_other_units(written: str, limit: Limit) -> None:
+    problems = Problems()
+    assert limit_of(written, "id", Pace.MOVING, False, Place("f"), problems, tuple(Unit), 90) == limit
+    assert problems.found == []
 
 
 EFFECTS = [

@@ -231,8 +231,8 @@ def test_usage_of_anthropic_adds_up_over_a_stream() -> None:
         "message": {"usage": {"input_tokens": 5, "output_tokens": 1, "cache_read_input_tokens": 2}},
     }
     begun = dialect.usage(start, Usage())
-    assert begun == Usage(5, 1, 2)
-    assert dialect.usage({"type": "message_delta", "usage": {"output_tokens": 9}}, begun) == Usage(5, 9, 2)
+    assert begun == Usage(7, 1, 2), "what came from a cache is part of the input"
+    assert dialect.usage({"type": "message_delta", "usage": {"output_tokens": 9}}, begun) == Usage(7, 9, 2)
     assert dialect.usage({"usage": {"input_tokens": 5, "output_tokens": 9}}, Usage()) == Usage(5, 9)
 
 

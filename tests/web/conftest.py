@@ -30,7 +30,15 @@ rules:
      then: {action: delay, hold: 300ms}}
   - {id: try.burst, title: too fast, family: volume, owner: tests, when: {request.model: bursty}, mode: enforce,
      then: {action: throttle, limit: 1/hour, per: [account.id]}}
+  - {id: try.less, title: less of it, family: identity, owner: tests, when: {request.model: restricted}, mode: enforce,
+     then: {action: restrict, to: {max_tokens: 16, n: 1, logprobs: false, reasoning: false}},
+     public: {code: reduced-service, message: Answers are shorter here.}}
+  - {id: try.less-too, title: less of it, family: identity, owner: tests, when: {request.model: restricted}, mode: enforce,
+     then: {action: restrict, to: {max_tokens: 99}}}
 limits:
+  - {id: slots, per: [account.id], limit: 2 concurrent, when: {request.model: narrow}, on_missing: skip, mode: enforce}
+  - {id: words, per: [account.id], limit: 100 tokens/hour, reserve: 60, when: {request.model: metered}, on_missing: skip,
+     mode: enforce}
   - {id: trial, per: [account.id], limit: 2/hour, when: {request.model: planned}, on_missing: skip, mode: enforce}
 """
 DIRECTORY = "accounts: [{{id: acme, credentials: ['sha256:{digest}'], plan: paid}}]\n"

@@ -1,0 +1,57 @@
+"""Reading what a limit allows: `60 requests/minute`, `200000 tokens/minute`, `5 usd/day`, `8 concurrent`."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+
+from gateway.errors import Place, did_you_mean
+from gateway.state.operations import LARGEST_AMOUNT, NANO, Limit, Pace, Unit
+from gateway.strict.shapes import Problems
+from gateway.values import SECOND, parse_duration
+
+_PERIODS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
+LIMIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([a-z]+)\s*)?(?:/\s*([0-9]{1,9}(?:s|m|h|d)|[a-z]+))?")
+_LONGEST: Final = 366 * 86_400
+UNITS: Final = {"request": Unit.REQUESTS, "token": Unit.TOKENS, "usd": Unit.USD, "concurrent": Unit.CONCURRENT}
+_MEND: Final = "write it as 60 requests/minute, 30/10s or 1000/day"
+
+
+def limit_of(
+    written: str, name: str, pace: Pace, shadow: bool, place: Place, problems: Problems, units: tuple[Unit, ...], lease: int = 0
+) -> Limit | None:
+    """A limit as written. units: those that may stand here. lease: seconds a slot of a concurrent limit is held at most."""
+    found = LIMIT.fullmatch(written.strip())
+    if found is None or (found[3] is None and found[2] != "concurrent"):
+        problems.add(place, f"{written!r} is not a limit", _MEND)
+        return None
+    word = found[2] or "requests"
+    unit = UNITS.get(word) or UNITS.get(word.removesuffix("s"))
+    if unit not in units:
+        what = f"unit '{word}' is not known" if unit is None else f"a limit in {unit} cannot stand here"
+        mend = did_you_mean(word, [str(known) for known in units]) if len(units) > 1 else f"limits count {units[0]}"
+        problems.add(place, what, mend if len(units) > 1 or unit is None else f"this one counts {units[0]}")
+        return None
+    amount = Decimal(found[1]) * (NANO if unit is Unit.USD else 1)
+    if amount != int(amount):
+        problems.add(place, f"{written!r} is not a whole number of {unit}", "write a whole number")
+        return None
+    if not 0 < amount <= LARGEST_AMOUNT:
+        said = "lets nothing through" if not amount else "is more than can be counted"
+        mend = "allow at least 1; a rule that denies says so itself" if not amount else "a limit nobody reaches needs no limit"
+        problems.add(place, f"{written!r} {said}", mend)
+        return None
+    if unit is Unit.CONCURRENT:
+        if found[3] is not None:
+            problems.add(
+                place, f"{written!r}: concurrency has no period", "write it as 8 concurrent; 'lease' says how long one lasts"
+            )
+            return None
+        return Limit(name, int(amount), lease, Pace.FIXED, shadow, unit)
+    period = found[3]
+    seconds = _PERIODS.get(period.removesuffix("s")) if period.isalpha() else parse_duration(period) // SECOND
+    if not seconds or seconds > _LONGEST:
+        problems.add(place, f"'{period}' is not a period", "write " + ", ".join(_PERIODS) + ", or such as 10s")
+        return None
+    return Limit(name, int(amount), seconds, pace, shadow, unit)
