@@ -14,23 +14,25 @@ corroboration can tell the two views apart, an enforced throttle counts for the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from gateway.decision import Action, Decision, Mode, Room, RuleEnd, Verdict
-from gateway.language.conditions import lacking
+from gateway.decision import Action, Decision, Mode, Room, RuleEnd
+from gateway.evaluation import Ended as Ended
+from gateway.evaluation import Evaluated as Evaluated
+from gateway.evaluation import Rules
 from gateway.language.measures import Measure
-from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy, Rule
-from gateway.readings import (
-    NOTHING_COUNTED, abstention_of, counted, exception_of, key_of, labels_of, mode_of, rule_values, step_of,
-)  # fmt: skip
-from gateway.signals import View
-from gateway.state.operations import Batch, Reply, Sight, Take
+from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
+from gateway.readings import NOTHING_COUNTED, counted, key_of, labels_of, reserved, spent
+from gateway.signals import Catalogue, View
+from gateway.state.operations import Batch, Reply, Sight, Take, Unit
 from gateway.values import Failed, Missing
 
 NO_STATE = Missing("state unavailable")
 NOBODY_RESTS: Mapping[str, str] = {}
+NO_CATALOGUE: Catalogue = {}
+_ALLOW, _VERIFY = Action.ALLOW, Action.VERIFY  # looked up once: members of an enumeration are not cheap to get
 
 
 @dataclass(slots=True)
@@ -49,63 +51,31 @@ class Prepared:
     values: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Ended:
-    """One rule on one exchange while it is being decided; the effects are None in a view that does not see it."""
-
-    rule: Rule
-    verdict: Verdict
-    mode: Mode
-    missing: tuple[str, ...] = ()
-    error: str = ""
-    excepted: str = ""
-    effect: Effect | None = None
-    would: Effect | None = None
-    corroborated: tuple[str, ...] = ()
-    step: int | None = None
-    abstained: str = ""
-
-    @property
-    def shadowed(self) -> bool:
-        """Whether its throttle counts on a shadow counter for the would-be view, which may differ from the enforced one."""
-        return self.mode is not Mode.ENFORCE or self.rule.corroborate is not None
-
-    @property
-    def counts(self) -> bool:
-        """Whether this match stands (an excepted or abstained one neither acts nor corroborates)."""
-        return self.verdict is Verdict.MATCH and not self.excepted and not self.abstained
-
-
-@dataclass(slots=True)
-class Evaluated:
-    """Every rule that did not simply fail to match, and the values of the measures."""
-
-    ends: list[Ended]
-    values: dict[str, object]
-
-
-_OBSERVE = Effect(Action.OBSERVE)
-_OTHERWISE = {Action.OBSERVE: _OBSERVE, Action.TAG: Effect(Action.TAG, tag="uncorroborated")}
-
-
 class Engine:
-    """One policy, ready to run. Rules and limits in mode `off` are left out."""
+    """One policy, ready to run. Rules and limits in mode `off` are left out.
 
-    def __init__(self, policy: Policy) -> None:
+    catalogue: what signals cost, so that those that cost more are asked for last; it changes no answer.
+    """
+
+    def __init__(self, policy: Policy, catalogue: Catalogue = NO_CATALOGUE) -> None:
         self.policy = policy
-        self._rules = [rule for rule in policy.rules if rule.mode is not Mode.OFF]
+        self.rules = Rules(policy, catalogue)
+        limits = [effect.limit for rule in self.rules.rules for effect in rule.response.effects if effect.limit]
+        self._shadows = {id(limit): replace(limit, shadow=True) for limit in limits}  # the policy keeps them, so ids stay true
         self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
-        self._families = sorted({rule.family for rule in self._rules})
-        abstaining = {kind for rule in self._rules for kind in rule.abstain_for}
-        self._workloads = [workload for workload in policy.workloads if workload.kind in abstaining]
-        counted = {label for rule in self._rules for measure in rule.measures.values() for label in labels_of(measure)}
-        counted |= {workload.ceiling.measure.label for workload in self._workloads if workload.ceiling}
+        rules = self.rules.rules
+        self._families = sorted({rule.family for rule in rules})
+        counted = {label for rule in rules for measure in rule.measures.values() for label in labels_of(measure)}
+        counted |= {workload.ceiling.measure.label for workload in self.rules.workloads if workload.ceiling}
         self._measures = [measure for measure in policy.measures if measure.label in counted]
-        specs = [rule.corroborate for rule in self._rules if rule.corroborate]
+        specs = [rule.corroborate for rule in rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
 
-    def prepare(self, view: View, limits: bool = True) -> Prepared:
-        """The first batch. `limits` is False for an exchange that is refused anyway and so must take nothing."""
+    def prepare(self, view: View, limits: bool = True, owner: str = "") -> Prepared:
+        """The first batch. `limits` is False for an exchange that is refused anyway and so must take nothing.
+
+        owner: the name under which the exchange holds leases.
+        """
         prepared = Prepared(Batch(view.facts.at))
         for measure in self._measures:
             self._sight(measure, view, prepared, count=not measure.settled)
@@ -117,7 +87,7 @@ class Engine:
                 prepared.noted.append((corroborate, family, enforced))
                 prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, None))
         for plan in self._limits if limits else ():
-            self._plan(plan, view, prepared)
+            self._plan(plan, view, prepared, owner)
         return prepared
 
     def evaluate(
@@ -125,41 +95,74 @@ class Engine:
     ) -> Evaluated:
         """Every rule's end. `reply` answers the first batch; None when the state did not answer.
 
-        resting: rules in quarantine, with the reason; they are not evaluated and end as errors.
+        resting: rules in quarantine, with the reason; whatever their conditions say, they end as errors.
         """
-        values = dict(prepared.values)
-        readings: list[object] = list(reply.readings) if reply else [NO_STATE] * len(prepared.batch.sights)
-        for label, reading in zip(prepared.labels, readings, strict=False):
-            values[label] = NOTHING_COUNTED if reading is None else reading
-        ends = [ended for rule in self._rules if (ended := self._rule(rule, view, values, resting)) is not None]
-        noted = {}
-        for (corroborate, family, enforced), reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):
-            noted[corroborate, family, enforced] = seen = isinstance(reading, int) and reading > 0
-            if seen:
-                values[corroborate.notes[family, enforced].label] = reading
-        self._corroborate(ends, noted)
+        readings: Sequence[object] = reply.readings if reply is not None else [NO_STATE] * len(prepared.batch.sights)
+        values: dict[str, object] = dict(zip(prepared.labels, readings))  # noqa: B905 - notes follow, and naming that is dear
+        if None in readings:
+            values = {label: NOTHING_COUNTED if reading is None else reading for label, reading in values.items()}
+        if prepared.values:
+            values |= prepared.values
+        ends = self.rules.ends(view, values, resting)
+        seen: list[tuple[Corroborate, str, bool]] = []
+        if prepared.noted:
+            for noted, reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):
+                if isinstance(reading, int) and reading > 0:
+                    corroborate, family, enforced = noted
+                    values[corroborate.notes[family, enforced].label] = reading
+                    seen.append(noted)
+        if ends:
+            self.rules.corroborate(ends, seen)
         return Evaluated(ends, values)
 
     def throttles(self, view: View, evaluated: Evaluated) -> Batch | None:
         """The second batch: the limits of matched throttles. None when there are none, or something stronger refuses."""
-        refused = max((end.effect.action for end in evaluated.ends if end.effect), default=Action.ALLOW) >= Action.VERIFY
-        would_be = max((end.would.action for end in evaluated.ends if end.would), default=Action.ALLOW) >= Action.VERIFY
+        limited, refused, would_be = [], False, False
+        for end in evaluated.ends:
+            effect, would = end.effect, end.would
+            refused = refused or (effect is not None and effect.action >= _VERIFY)
+            would_be = would_be or (would is not None and would.action >= _VERIFY)
+            if (effect is not None and effect.limit) or (would is not None and would.limit):
+                limited.append(end)
+        if refused or not limited:
+            return None
         batch = Batch(view.facts.at)
-        for end in evaluated.ends if not refused else ():
+        for end in limited:
             if (take := _take(end.effect, view)) is not None:
                 batch.takes.append(take)
             if end.shadowed and not would_be and (take := _take(end.would, view)) is not None:
-                batch.shadow_takes.append(replace(take, limit=replace(take.limit, shadow=True)))
+                batch.shadow_takes.append(Take(self._shadows[id(take.limit)], take.key, take.cost, take.owner))
         return batch if batch else None
 
     def decide(self, evaluated: Evaluated, rooms: Iterable[Room]) -> Decision:
         """Both decisions. A throttle whose limit had room left yields to the next strongest."""
-        full = {room.limit: not room.allowed for room in rooms if not room.shadow}
-        shadow_full = {room.limit: not room.allowed for room in rooms if room.shadow}
-        ends = tuple(_end(end, full, shadow_full if end.shadowed else full) for end in evaluated.ends)
-        action = max((end.action for end in ends), default=Action.ALLOW)
-        would = max((end.would for end in ends), default=Action.ALLOW)
-        return Decision(action, would, ends, evaluated.values)
+        action = would = _ALLOW
+        ends: list[RuleEnd] = []
+        if evaluated.ends:
+            full = {room.limit: not room.allowed for room in rooms if not room.shadow}
+            shadow_full = {room.limit: not room.allowed for room in rooms if room.shadow}
+            for end in evaluated.ends:
+                told = end.told or self.rules.told(end, full, shadow_full if end.shadowed else full)
+                ends.append(told)
+                action = told.action if told.action > action else action
+                would = told.would if told.would > would else would
+        return Decision(action, would, tuple(ends), evaluated.values)
+
+    def settled(self, view: View, taken: Iterable[Take], unused: bool) -> list[Take]:
+        """What is given back of the takes of an exchange that is over: leases, and what was held back but not used.
+
+        unused: the upstream did not take the request on. An answer that does not say what it used keeps what was held back.
+        """
+        found = []
+        for take in taken:
+            if take.limit.unit is Unit.CONCURRENT:
+                found.append(take)
+            elif take.limit.unit is not Unit.REQUESTS:
+                plan = next(plan for plan in self._limits if plan.limit.id == take.limit.id)
+                used = 0 if unused else spent(plan, view)
+                if used is not None and used != take.cost:
+                    found.append(replace(take, cost=take.cost - used))
+        return found
 
     def settle(self, view: View, evaluated: Evaluated) -> Batch:
         """What is counted once the exchange is over: measures on the answer, and notes of the matches."""
@@ -194,80 +197,24 @@ class Engine:
         prepared.labels.append(measure.label)
         prepared.batch.sights.append(Sight(measure.window, key, value))
 
-    def _plan(self, plan: PlanLimit, view: View, prepared: Prepared) -> None:
+    def _plan(self, plan: PlanLimit, view: View, prepared: Prepared, owner: str) -> None:
         try:
             applies = plan.when.evaluate(view.get) if plan.when else True
         except Exception:  # a provider of the wrong type acts as unknown, and the limit as its on_missing says
             applies = None
         if applies is False:
             return
-        key = key_of(plan.per, view)
-        if applies is None or not isinstance(key, tuple):
+        key, cost = key_of(plan.per, view), reserved(plan, view)
+        if applies is None or cost is None or not isinstance(key, tuple):
             if plan.on_missing == "skip":
                 return
-            if plan.on_missing == "refuse":
+            if plan.on_missing == "refuse" or cost is None:
                 prepared.refusing.append(plan)
                 return
             key = ("",)
-        shadow = plan.limit.shadow
+        shadow, holder = plan.limit.shadow, owner if plan.limit.unit is Unit.CONCURRENT else ""
         (prepared.shadow_plans if shadow else prepared.plans).append(plan)
-        (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key))
-
-    def _rule(self, rule: Rule, view: View, measured: dict[str, object], resting: Mapping[str, str]) -> Ended | None:
-        if rule.id in resting:
-            return Ended(rule, Verdict.ERROR, mode_of(rule, view), error=resting[rule.id])
-        values = rule_values(rule, view, measured)
-        try:
-            truth = rule.when.evaluate(values)
-            if truth is False:
-                return None
-            mode = mode_of(rule, view)
-            if truth is None:
-                missing, failure = lacking(rule.when, values)
-                return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, mode, missing, failure)
-            excepted = exception_of(rule, view)
-            abstained = abstention_of(rule, self._workloads, view, measured) if rule.abstain_for else ""
-        except Exception as error:  # a rule that breaks (a provider of the wrong type) must not decide for the others
-            return Ended(rule, Verdict.ERROR, rule.mode, error=f"{type(error).__name__}: {error}")
-        if excepted or abstained:
-            return Ended(rule, Verdict.MATCH, mode, excepted=excepted, abstained=abstained)
-        step = step_of(rule, values)
-        effect = rule.response.effects[step] if step is not None else _OBSERVE
-        return Ended(rule, Verdict.MATCH, mode, would=effect, effect=effect if mode is Mode.ENFORCE else None, step=step)
-
-    def _corroborate(self, ends: list[Ended], noted: dict[tuple[Corroborate, str, bool], bool]) -> None:
-        standing = [end for end in ends if end.counts]
-        families = {
-            enforced: {end.rule.family for end in standing if not enforced or end.mode is Mode.ENFORCE}
-            for enforced in (True, False)
-        }
-        for end in standing:
-            need = end.rule.corroborate
-            if need is None:
-                continue
-            for enforced in (True, False):
-                views = ((spec, family) for (spec, family, view), seen in noted.items() if seen and view is enforced)
-                kept = {family for spec, family in views if spec.shares_notes(need)}
-                found = families[enforced] | kept | {end.rule.family}
-                if not enforced:
-                    end.corroborated = tuple(sorted(found - {end.rule.family}))
-                if len(found) < need.families:
-                    if enforced:
-                        end.effect = _lowered(end.effect, need.otherwise)
-                    else:
-                        end.would = _lowered(end.would, need.otherwise)
-
-
-def _end(end: Ended, full: Mapping[str, bool], would_full: Mapping[str, bool]) -> RuleEnd:
-    return RuleEnd(
-        end.rule.id, end.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
-        end.missing, end.error, end.excepted, end.corroborated, end.step if end.rule.response.of else None,
-        end.abstained,
-    )  # fmt: skip
-
-
-def _lowered(effect: Effect | None, otherwise: Action) -> Effect | None:
-    return _OTHERWISE[otherwise] if effect is not None and effect.action > otherwise else effect
+        (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key, cost, holder))
 
 
 def _take(effect: Effect | None, view: View) -> Take | None:
@@ -275,11 +222,3 @@ def _take(effect: Effect | None, view: View) -> Take | None:
         return None
     key = key_of(effect.per, view)
     return Take(effect.limit, key) if isinstance(key, tuple) else None
-
-
-def _action(effect: Effect | None, full: Mapping[str, bool]) -> Action:
-    if effect is None:
-        return Action.ALLOW
-    if effect.limit is not None and not full.get(effect.limit.id):
-        return Action.OBSERVE
-    return effect.action

@@ -339,3 +339,12 @@ limits:
     assert refused.headers == ()
     passed = judge(gate, {"request.method": "POST", "request.model": "other"}).outcome
     assert '"v.limit";r=4;' in dict(passed.headers)["ratelimit"]
+
+
+def test_a_throttle_that_has_nobody_to_count_by_yields_and_says_what_it_lacked() -> None:
+    judging = gate(rule("p.r", "{request.stream: true}", "{action: throttle, limit: 1/minute, per: [account.id, client.ip]}"))
+    for _ in range(2):
+        outcome = judge(judging, {"request.stream": True, "account.id": "a"}).outcome
+        (end,) = outcome.decision.ends
+        assert (str(end.verdict), end.action, end.missing) == ("match", Action.OBSERVE, ("client.ip",))
+        assert outcome.rooms == ()

@@ -15,7 +15,10 @@ RANKS = [
     {"gateway.signals", "gateway.protocol"},
     {"gateway.credentials", "gateway.state", "gateway.registry"},
     {"gateway.language"},
+    {"gateway.language.judgements"},
+    {"gateway.language.lint"},
     {"gateway.readings"},
+    {"gateway.evaluation"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine"},
     {"gateway.audit"},
@@ -24,15 +27,15 @@ RANKS = [
     {"gateway.web.exchange"},
     {"gateway.web.door"},
     {"gateway.web.middleware"},
-    {"gateway.web.upstream"},
+    {"gateway.web.upstream", "gateway.web.reload"},
     {"gateway.replay", "gateway.web.app"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
     {"gateway.__main__"},
 ]
 CORE = (
-    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "engine", "enforcement", "judgement",
-    "gate", "quarantine",
+    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "evaluation", "engine", "enforcement",
+    "judgement", "gate", "quarantine",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {

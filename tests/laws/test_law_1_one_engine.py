@@ -33,7 +33,16 @@ PLAN = """
 pack: plan
 version: 1
 language: 1
+prices: {"*": {input: 3, output: 12}}
+rules:
+  - {id: plan.short, title: less for some, family: client, owner: o, when: {request.size: {gte: 1}}, share: 50%, mode: enforce,
+     then: {action: restrict, to: {max_tokens: 7, logprobs: false}}, abstain_for: [batch]}
+  - {id: plan.typical, title: t, family: volume, owner: o, when: {typical: {gte: 100}}, then: {action: observe}, mode: enforce,
+     measures: {typical: {quantile: request.size, rank: 0.5, per: [account.id], window: 1h}}}
 limits:
+  - {id: plan.tokens, per: [account.id], limit: 100000 tokens/minute, window: moving, on_missing: skip, mode: enforce}
+  - {id: plan.money, per: [account.id], limit: 5 usd/day, on_missing: share, mode: enforce}
+  - {id: plan.slots, per: [account.id], limit: 1 concurrent, on_missing: skip, mode: enforce}
   - {id: plan.requests, per: [account.id], limit: 3/minute, on_missing: skip, mode: enforce}
   - {id: plan.trial, per: [client.network], limit: 2/minute, window: moving, on_missing: skip, mode: shadow}
 """
@@ -72,7 +81,7 @@ def by_dry_run(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def by_process(policies: list[Path], folder: Path) -> list[dict[str, Any]]:
-    now: dict[str, Any] = {}
+    now: dict[str, Any] = {"ts": 0}  # the process is built before its first exchange
     with served(upstream) as port:
         (folder / "gateway.yaml").write_text(
             f"upstreams:\n  openai: {{url: 'http://127.0.0.1:{port}'}}\n  anthropic: {{url: 'http://127.0.0.1:{port}'}}\n"
@@ -164,6 +173,7 @@ def test_the_traffic_exercises_the_policy(by_dry_run: list[dict[str, Any]]) -> N
     """Guards the guards: records that are all alike would prove nothing."""
     actions = {entry["outcome"]["action"] for entry in by_dry_run}
     verdicts = {rule["verdict"] for entry in by_dry_run for rule in entry["rules"]}
-    assert {"allow", "tag", "throttle", "deny"} <= actions
+    assert {"allow", "tag", "restrict", "throttle", "deny"} <= actions
+    assert {len(entry["limits"]) for entry in by_dry_run} >= {5}
     assert {"match", "unknown"} <= verdicts
     assert any(room.get("shadow") and not room["allowed"] for entry in by_dry_run for room in entry["limits"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 
 from gateway.audit.record import record
 from gateway.decision import Mode
+from gateway.engine import Engine
 from gateway.facts import Answer
 from gateway.judgement import Judgement
 from gateway.language.compile import load
-from tests.judging import CATALOGUE, policy
-from tests.strategies import Plain, exchanges, judged, packs, shuffled, text
+from gateway.signals import View
+from gateway.state.memory import MemoryState
+from tests.judging import CATALOGUE, START, policy
+from tests.strategies import Plain, Sent, exchanges, facts, judged, packs, shuffled, text
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 MODES = (Mode.ENFORCE, Mode.ENFORCE, Mode.SHADOW, Mode.OFF)
@@ -56,6 +60,29 @@ def test_rules_of_one_file_or_of_two_decide_the_same(data: st.DataObject, writte
     for before, after in zip(apart, together, strict=True):
         assert before.outcome.decision == after.outcome.decision
         assert (before.outcome.refusal, before.outcome.headers) == (after.outcome.refusal, after.outcome.headers)
+
+
+@SETTINGS
+@given(data=st.data(), written=TWO, sent=exchanges())
+def test_order_of_rules_parts_and_files_changes_nothing_of_what_is_resolved(
+    data: st.DataObject, written: tuple[Plain, Plain], sent: Any
+) -> None:
+    """What a record holds is what the policy needed, not what the order of its parts happened to ask for first."""
+    reordered = [data.draw(shuffled(pack)) for pack in data.draw(st.permutations(written))]
+    assert resolved(written, sent) == resolved(reordered, sent)
+
+
+def resolved(written: Sequence[Plain], sent: Sequence[Sent]) -> list[frozenset[str]]:
+    """The signals that each exchange had resolved when it was judged, without any that were resolved before."""
+    found = []
+    engine = Engine(policy(*map(text, written)), CATALOGUE)
+    for one in sent:
+        held = facts(one, START)
+        view = View(held, CATALOGUE)
+        prepared = engine.prepare(view)
+        engine.evaluate(view, prepared, MemoryState().apply(prepared.batch))
+        found.append(frozenset(view.resolved))
+    return found
 
 
 @settings(SETTINGS, max_examples=20)

@@ -12,6 +12,7 @@ from gateway.decision import Action, Mode, Verdict
 from gateway.facts import Cause, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement
+from gateway.language import emit
 from gateway.values import SECOND, Failed
 from tests.judging import CATALOGUE, START, judge, policy
 from tests.strategies import WRONG, Plain, Sent, exchanges, facts, judged, packs
@@ -52,6 +53,20 @@ def test_adding_and_breaking_shadow_rules_changes_nothing_that_is_enforced(writt
 
 
 @SETTINGS
+@given(written=ENFORCED, shadow=packs("s", (Mode.SHADOW,), broken=True, most=8), sent=exchanges())
+def test_shadow_rules_change_nothing_however_the_program_is_cut(written: Plain, shadow: Plain, sent: Any) -> None:
+    """Shadow rules share leaves, parts and indexes of the compiled program with enforced ones, and nothing else."""
+    without = judged([written], sent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emit, "_INDEXED", 2)
+        patch.setattr(emit, "_WHOLE", 2)
+        patch.setattr(emit, "_PART", 2)
+        beside = judged([written, shadow], sent)
+    measures = labels(without) & labels(beside)
+    assert [enforced(one, measures) for one in without] == [enforced(one, measures) for one in beside]
+
+
+@SETTINGS
 @given(data=st.data(), written=ENFORCED, shadow=SHADOW, sent=exchanges())
 def test_removing_or_switching_off_a_shadow_rule_changes_nothing_that_is_enforced(
     data: st.DataObject, written: Plain, shadow: Plain, sent: Any
@@ -69,7 +84,8 @@ def test_removing_or_switching_off_a_shadow_rule_changes_nothing_that_is_enforce
 @SETTINGS
 @given(written=packs("p", (Mode.ENFORCE, Mode.SHADOW), throttles=False), sent=exchanges())
 def test_the_would_be_decision_is_the_one_that_enforcing_everything_makes(written: Plain, sent: Any) -> None:
-    everything = {**written, "rules": [{**rule, "mode": "enforce"} for rule in written["rules"]]}
+    whole = [{key: value for key, value in rule.items() if key != "share"} for rule in written["rules"]]
+    everything = {**written, "rules": [{**rule, "mode": "enforce"} for rule in whole]}
     for here, there in zip(judged([written], sent), judged([everything], sent), strict=True):
         assert here.outcome.decision.would == there.outcome.decision.action == there.outcome.decision.would
         assert [(end.rule, end.would) for end in here.outcome.decision.ends] == [

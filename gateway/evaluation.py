@@ -1,0 +1,191 @@
+"""How every rule of a policy ends on one exchange: conditions by the compiled program, then exemptions, then corroboration.
+
+The program says which conditions hold or are unknown, for all rules at once; what happens to those few is decided here. Two
+views never mix: the enforced one, which shadow rules cannot touch, and the would-be one, in which they act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.decision import Action, Mode, RuleEnd, Verdict
+from gateway.language.conditions import Truth, lacking
+from gateway.language.emit import compiled
+from gateway.language.policy import Corroborate, Effect, Policy, Rule
+from gateway.readings import abstention_of, exception_of, mode_of, rule_values, step_of
+from gateway.signals import Catalogue, View
+from gateway.values import Failed, Missing
+
+TOLD: Final = 4_096
+
+
+@dataclass(slots=True)
+class Ended:
+    """One rule on one exchange while it is being decided; the effects are None in a view that does not see it.
+
+    missing: what an unknown lacked, or the keys without which a throttle cannot count and so yields. told: how it is told,
+    where that is known before any limit has answered.
+    """
+
+    rule: Rule
+    verdict: Verdict
+    mode: Mode
+    missing: tuple[str, ...] = ()
+    error: str = ""
+    excepted: str = ""
+    effect: Effect | None = None
+    would: Effect | None = None
+    corroborated: tuple[str, ...] = ()
+    step: int | None = None
+    abstained: str = ""
+    told: RuleEnd | None = None
+
+    @property
+    def shadowed(self) -> bool:
+        """Whether its throttle counts on a shadow counter for the would-be view, which may differ from the enforced one."""
+        return self.mode is not Mode.ENFORCE or self.rule.corroborate is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether this match stands (an excepted or abstained one neither acts nor corroborates)."""
+        return self.verdict is Verdict.MATCH and not self.excepted and not self.abstained
+
+
+@dataclass(slots=True)
+class Evaluated:
+    """Every rule that did not simply fail to match, and the values of the measures."""
+
+    ends: list[Ended]
+    values: dict[str, object]
+
+
+_OBSERVE: Final = Effect(Action.OBSERVE)
+_OTHERWISE: Final = {Action.OBSERVE: _OBSERVE, Action.TAG: Effect(Action.TAG, tag="uncorroborated")}
+
+
+class Rules:
+    """The rules of a policy that are not off, and the compiled program that says which of their conditions hold."""
+
+    def __init__(self, policy: Policy, catalogue: Catalogue) -> None:
+        program = compiled(policy, catalogue)
+        self.rules, self.run = program.rules, program.run
+        abstaining = {kind for rule in self.rules for kind in rule.abstain_for}
+        self.workloads = [workload for workload in policy.workloads if workload.kind in abstaining]
+        self._told: dict[tuple[object, ...], RuleEnd] = {}
+        self._corroborating = any(rule.corroborate for rule in self.rules)
+        self._sure = [self._always(rule) for rule in self.rules]
+
+    def ends(self, view: View, measured: dict[str, object], resting: Mapping[str, str]) -> list[Ended]:
+        """Every rule that did not simply fail to match, in the policy's order, before corroboration.
+
+        resting: rules in quarantine, with the reason; whatever their conditions say, they end as errors.
+        """
+        try:
+            truths = self.run(view.get, view.resolved, measured)
+        except Exception:  # a value that breaks when looked at: asked rule by rule, so that only its own rules end as errors
+            walked = enumerate([_walked(rule, view, measured) for rule in self.rules])
+            truths = [(place, truth) for place, truth in walked if truth is not False]
+        ends = []
+        for place, truth in truths:
+            sure = self._sure[place] if truth else None
+            ends.append(self._ended(self.rules[place], truth, view, measured) if sure is None else sure)
+        return self._rested(ends, resting, view) if resting else ends
+
+    def corroborate(self, ends: list[Ended], seen: Sequence[tuple[Corroborate, str, bool]]) -> None:
+        """Lower the effects of matches that lack corroboration. seen: the families noted earlier, by spec and view."""
+        if not self._corroborating:
+            return
+        standing = [end for end in ends if end.counts]
+        families = {
+            enforced: {end.rule.family for end in standing if not enforced or end.mode is Mode.ENFORCE}
+            for enforced in (True, False)
+        }
+        for end in standing:
+            need = end.rule.corroborate
+            if need is None:
+                continue
+            for enforced in (True, False):
+                kept = {family for spec, family, view in seen if view is enforced and spec.shares_notes(need)}
+                found = families[enforced] | kept | {end.rule.family}
+                if not enforced:
+                    end.corroborated = tuple(sorted(found - {end.rule.family}))
+                if len(found) < need.families:
+                    if enforced:
+                        end.effect = _lowered(end.effect, need.otherwise)
+                    else:
+                        end.would = _lowered(end.would, need.otherwise)
+
+    def told(self, end: Ended, full: Mapping[str, bool], would_full: Mapping[str, bool]) -> RuleEnd:
+        """A rule's end as it is told once limits have answered. Told ends are few, so equal ones are one object."""
+        step = end.step if end.rule.response.of else None
+        what = (
+            end.rule.id, end.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
+            end.missing, end.error, end.excepted, end.corroborated, step, end.abstained,
+        )  # fmt: skip
+        found = self._told.get(what)
+        if found is None:
+            found = RuleEnd(*what)
+            if len(self._told) < TOLD:  # errors tell of values, of which there is no end
+                self._told[what] = found
+        return found
+
+    def _always(self, rule: Rule) -> Ended | None:
+        """The end of every match of a rule of which nothing but its condition looks at the exchange; else None."""
+        if rule.exceptions or rule.abstain_for or rule.corroborate or rule.response.of is not None or rule.share < 1:
+            return None
+        (effect,) = rule.response.effects
+        if effect.limit is not None:
+            return None
+        enforced = effect if rule.mode is Mode.ENFORCE else None
+        end = Ended(rule, Verdict.MATCH, rule.mode, would=effect, effect=enforced, step=0)
+        end.told = self.told(end, {}, {})
+        return end
+
+    def _ended(self, rule: Rule, truth: Truth, view: View, measured: dict[str, object]) -> Ended:
+        try:
+            mode = mode_of(rule, view)
+            values = rule_values(rule, view, measured)
+            if truth is None:
+                missing, failure = lacking(rule.when, values)
+                return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, mode, missing, failure)
+            excepted = exception_of(rule, view) if rule.exceptions else ""
+            abstained = abstention_of(rule, self.workloads, view, measured) if rule.abstain_for else ""
+        except Exception as error:  # a rule that breaks (a provider of the wrong type) must not decide for the others
+            return Ended(rule, Verdict.ERROR, rule.mode, error=f"{type(error).__name__}: {error}")
+        if excepted or abstained:
+            return Ended(rule, Verdict.MATCH, mode, excepted=excepted, abstained=abstained)
+        step = step_of(rule, values)
+        effect = rule.response.effects[step] if step is not None else _OBSERVE
+        keyless = tuple([name for name in effect.per if isinstance(view.get(name), (Missing, Failed))])
+        enforced = effect if mode is Mode.ENFORCE else None
+        return Ended(rule, Verdict.MATCH, mode, keyless, would=effect, effect=enforced, step=step)
+
+    def _rested(self, ends: list[Ended], resting: Mapping[str, str], view: View) -> list[Ended]:
+        """The ends with those of the rules in quarantine, which are errors whatever their conditions say."""
+        found = {end.rule.id: end for end in ends}
+        for rule in self.rules:
+            if rule.id in resting:
+                found[rule.id] = Ended(rule, Verdict.ERROR, mode_of(rule, view), error=resting[rule.id])
+        return [found[rule.id] for rule in self.rules if rule.id in found]
+
+
+def _walked(rule: Rule, view: View, measured: Mapping[str, object]) -> Truth:
+    """A rule's truth by the tree walk; what breaks is unknown, and told when the rule's end is."""
+    try:
+        return rule.when.evaluate(rule_values(rule, view, dict(measured)))
+    except Exception:  # the same value breaks again in `_ended`, which says how
+        return None
+
+
+def _lowered(effect: Effect | None, otherwise: Action) -> Effect | None:
+    return _OTHERWISE[otherwise] if effect is not None and effect.action > otherwise else effect
+
+
+def _action(effect: Effect | None, full: Mapping[str, bool]) -> Action:
+    if effect is None:
+        return Action.ALLOW
+    if effect.limit is not None and not full.get(effect.limit.id):
+        return Action.OBSERVE
+    return effect.action
