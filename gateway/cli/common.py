@@ -11,11 +11,15 @@ from typing import NoReturn
 import click
 
 from gateway.config import Config, default_config, load_config
-from gateway.errors import ConfigError, PolicyError
+from gateway.errors import ConfigError, Place, PolicyError, Problem
+from gateway.language.compile import pack_files, unread
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.replay.driver import DRY_RUN_KEY
+from gateway.strict.document import MAX_BYTES
 
+_CONFIG = re.compile(rb"^upstreams:", re.MULTILINE)
+_DIRECTORY = re.compile(rb"^accounts:", re.MULTILINE)
 PATHS = click.Path(path_type=Path)
 CONFIG = click.option("--config", type=PATHS, help="A gateway.yaml whose geo, identity and reseller sections are used.")
 
@@ -27,13 +31,28 @@ def configured(file: Path | None) -> tuple[Registry, Config]:
 
 
 def apart(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """Packs and gateway.yaml files apart, by what stands in them."""
+    """Packs and gateway.yaml files apart, by what stands in them.
+
+    A folder that holds a gateway.yaml gives its packs one by one, without that file and without account directories, which a
+    gateway.yaml names. Raises PolicyError for a file in it that nobody would read.
+    """
     packs: list[Path] = []
     configs: list[Path] = []
     for path in paths:
-        is_config = path.is_file() and re.search(r"^upstreams:", path.read_text(errors="replace"), re.MULTILINE)
-        (configs if is_config else packs).append(path)
+        inside = {file: _has(file, _CONFIG) for file in pack_files([path])} if path.is_dir() else {}
+        if any(inside.values()):
+            said = "is not read: packs end in .yaml"
+            if passed_over := [Problem(Place(str(file)), said, "rename it") for file in unread([path])]:
+                raise PolicyError(passed_over)
+            configs += [file for file, is_config in inside.items() if is_config]
+            packs += [file for file, is_config in inside.items() if not is_config and not _has(file, _DIRECTORY)]
+        else:
+            (configs if _has(path, _CONFIG) else packs).append(path)
     return packs, configs
+
+
+def _has(path: Path, section: re.Pattern[bytes]) -> bool:
+    return path.is_file() and path.stat().st_size <= MAX_BYTES and section.search(path.read_bytes()) is not None
 
 
 def fail(error: object, code: int) -> NoReturn:

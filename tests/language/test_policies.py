@@ -1,8 +1,8 @@
 """Files that must not load, or that load and are wrong. Each says on top, comment by comment, exactly what is said of it.
 
 `tests/policies/*.yaml` are packs, folders are several files loaded together, `tests/` holds rule tests and `lint/` packs
-that load: there is one for each judgement, and it triggers that judgement alone. A line `# 7:3: message` speaks of the file
-it stands in; of another file the line names its path.
+that load: there is one for each judgement, and it triggers that judgement alone, as on the day `TODAY`. A line `# 7:3: message`
+speaks of the file it stands in; of another file the line names its path. `difference/` belongs to `test_difference.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gateway.errors import PolicyError, Problem
 from gateway.language.compile import load
 from gateway.language.lint import JUDGEMENTS, lint
 from gateway.replay.cases import load_cases
+from gateway.values import SECOND, parse_timestamp
 from tests.judging import CATALOGUE, policy
 
 POLICIES = Path(__file__).parents[1] / "policies"
@@ -23,6 +24,7 @@ PACKS = sorted(POLICIES.glob("*.yaml"))
 FOLDERS = sorted({file.parent for file in POLICIES.glob("*/a.yaml")})
 CASES = sorted(POLICIES.glob("tests/*.yaml"))
 LINT = sorted(POLICIES.glob("lint/*.yaml"))
+TODAY = parse_timestamp("2026-11-23")
 TESTED = """
 pack: p
 version: 1
@@ -80,14 +82,39 @@ def test_bad_rule_tests_say_exactly_what_is_wrong(file: Path) -> None:
 
 @pytest.mark.parametrize("file", LINT, ids=by_name)
 def test_a_doubtful_pack_is_judged_by_one_judgement(file: Path) -> None:
-    loaded = load([file], CATALOGUE)
-    assert said(lint(loaded), file.parent) == stated([file])
-    triggered = {judge.__name__ for judge in JUDGEMENTS if list(judge(loaded))}
-    assert triggered == {file.stem.replace("-", "_")}
+    found = lint(load([file], CATALOGUE), today=TODAY, catalogue=CATALOGUE)
+    assert said(found, file.parent) == stated([file])
+    assert {finding.judgement for finding in found} == {file.stem}
 
 
 def test_every_judgement_has_a_pack_that_triggers_it() -> None:
-    assert {file.stem.replace("-", "_") for file in LINT} == {judge.__name__ for judge in JUDGEMENTS}
+    assert {file.stem for file in LINT} == {judgement.name for judgement in JUDGEMENTS}
+    assert all(judgement.meaning for judgement in JUDGEMENTS)
+
+
+def test_without_a_date_nothing_is_judged_by_one() -> None:
+    loaded = load([POLICIES / "lint/expired-entries.yaml"], CATALOGUE)
+    assert lint(loaded) == []
+    stale = load([POLICIES / "lint/stale-lists.yaml"], CATALOGUE)
+    assert [finding.place.line for finding in lint(stale)] == [10]
+
+
+def test_a_workload_whose_time_is_over_is_found(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(TESTED)
+    (tmp_path / "workloads.yaml").write_text(
+        "workloads:\n  - {id: bench, kind: benchmark, orgs: [x], from: 2026-01-01, until: 2026-11-01, owner: o, evidence: e}\n"
+    )
+    loaded = load([tmp_path], CATALOGUE)
+    assert [str(finding) for finding in lint(loaded, today=TODAY)] == [
+        f"{tmp_path}/workloads.yaml:2:5: workload 'bench' ended on 2026-11-01; remove it, or ask o to renew it"
+    ]
+    assert lint(loaded, today=TODAY - 60 * 86_400 * SECOND) == []
+
+
+def test_a_signal_that_is_never_missing_is_a_good_key() -> None:
+    pack = (POLICIES / "lint/keyless-throttles.yaml").read_text().replace("account.id, client.country", "request.size")
+    assert lint(policy(pack), catalogue=CATALOGUE) == []
+    assert [finding.judgement for finding in lint(policy(pack))] == ["keyless-throttles"]
 
 
 def test_there_is_a_file_for_every_kind_of_failure() -> None:
