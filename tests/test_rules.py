@@ -1,8 +1,7 @@
-"""The shipped rules: each passes its tests, is hit, is missed by every leaf, is unknown, and says where its lists are from."""
+"""The shipped rules: each passes its tests, which prove its claims and kill its mutants; lists say where they are from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,72 +9,56 @@ from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.config import bundled_rules
-from gateway.decision import Verdict
-from gateway.gate import Gate
 from gateway.language.compile import load
-from gateway.language.conditions import Condition, Leaf, Truth, Values
 from gateway.language.lint import lint
-from gateway.language.policy import Rule
-from gateway.readings import rule_values
-from gateway.replay.cases import Case, exchanges, load_cases
+from gateway.replay.cases import load_tests
+from gateway.replay.coverage import judge
+from gateway.replay.mutation import sweep
 from gateway.replay.rule_tests import run
 from gateway.values import parse_timestamp
 from tests.judging import CATALOGUE
 
 FOLDER = bundled_rules()
+EXAMPLE = Path(__file__).parents[1] / "examples/minimal"
 POLICY = load([FOLDER], CATALOGUE)
-CASES = load_cases(sorted(FOLDER.glob("*.test.yaml")), POLICY, CATALOGUE)
-
-
-def with_leaf(condition: Condition, leaf: Leaf, truth: Truth, values: Values) -> Truth:
-    """What the condition would be if one leaf were otherwise."""
-    if condition is leaf:
-        return truth
-    if isinstance(condition, Leaf):
-        return condition.evaluate(values)
-    truths = {str(place): with_leaf(part, leaf, truth, values) for place, part in enumerate(condition.parts)}
-    stands = tuple(_Given(name) for name in truths)
-    return type(condition)(stands).evaluate(truths.__getitem__)  # type: ignore[arg-type]
-
-
-class _Given:
-    """A part of a condition whose truth is known."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def evaluate(self, values: Values) -> object:
-        return values(self.name)
-
-
-def missed_by(case: Case, rule: Rule) -> Iterator[str]:
-    """The leaves that alone keep the last exchange of a case from matching."""
-    gate = Gate(POLICY, CATALOGUE, ids=lambda facts: "id", timer=lambda: 0)
-    for facts, answer in exchanges(case, CATALOGUE):
-        judgement = gate.judge(facts)
-        gate.settle(judgement, answer)
-    values = rule_values(rule, judgement.view, judgement.evaluated.values)
-    for leaf in rule.when.leaves():
-        truth = leaf.evaluate(values)
-        if truth is not None and with_leaf(rule.when, leaf, not truth, values) is True:
-            yield leaf.id
+FILES = sorted(FOLDER.glob("*.test.yaml"))
+TESTS = load_tests(FILES, POLICY, CATALOGUE)
+CASES = TESTS.cases
 
 
 @pytest.mark.parametrize("pack", sorted(POLICY.packs))
 def test_every_pack_passes_its_tests(pack: str) -> None:
-    cases = [case for case in CASES if any(rule_id.startswith(f"{pack}.") for rule_id in case.expect)]
+    cases = [case for case in CASES if any(name.startswith(f"{pack}.") for name in case.expected.names)]
     results = run(cases, POLICY, CATALOGUE)
     assert results.ran == len(cases) > 0
     assert [str(failure) for failure in results.failures] == []
     assert [gap for gap in results.uncovered if gap.startswith(f"{pack}.")] == []
 
 
-@pytest.mark.parametrize("rule", POLICY.rules, ids=lambda rule: rule.id)
-def test_every_rule_is_hit_unknown_and_missed_by_each_leaf(rule: Rule) -> None:
-    own = [case for case in CASES if rule.id in case.expect and not case.evasion]
-    assert {case.expect[rule.id] for case in own} >= {Verdict.MATCH, Verdict.NO_MATCH, Verdict.UNKNOWN}
-    missed = {leaf for case in own if case.expect[rule.id] == Verdict.NO_MATCH for leaf in missed_by(case, rule)}
-    assert missed == {leaf.id for leaf in rule.when.leaves()}
+def test_tests_prove_every_rule_leaf_and_mitigation() -> None:
+    assert [str(finding) for finding in judge(POLICY, CATALOGUE, FILES)] == []
+
+
+@pytest.mark.parametrize(
+    "pack", [FOLDER / "region.yaml", FOLDER / "reseller.yaml", EXAMPLE / "plan.yaml"], ids=lambda p: p.stem
+)
+def test_no_mutant_of_a_pack_that_stands_alone_survives(pack: Path) -> None:
+    """The packs that look to others for corroboration are swept with them, by `sluice test --mutate`, which takes longer."""
+    policy = load([pack], CATALOGUE)
+    tests = load_tests([pack.with_name(f"{pack.stem}.test.yaml")], policy, CATALOGUE)
+    results = run(tests.cases, policy, CATALOGUE)
+    assert [str(failure) for failure in results.failures] == []
+    found = sweep(tests, results, policy, CATALOGUE)
+    assert [mutant.id for mutant in found.survivors] == []
+    assert found.clean
+    assert found.killed == found.mutants > 15
+
+
+def test_every_accepted_mutant_has_a_reason_that_says_something() -> None:
+    assert [accepted.mutant for accepted in TESTS.accepted] == [
+        "prompt.template-harvest: measure fillings: cap 20000 becomes 10000"
+    ]
+    assert all(len(accepted.reason) > 60 for accepted in TESTS.accepted)
 
 
 def test_the_shipped_rules_are_clean() -> None:

@@ -1,36 +1,66 @@
-"""`sluice test`: run rule tests."""
+"""`sluice test`: run rule tests, and the mutants that they should kill."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gateway.cli.common import PATHS, apart, fail
 from gateway.config import bundled_rules
-from gateway.errors import LoadError
+from gateway.errors import LoadError, Place
 from gateway.language.compile import load, pack_files
+from gateway.language.policy import Policy
 from gateway.registry import load as load_registry
-from gateway.replay.cases import load_cases
+from gateway.replay.cases import Tests, load_tests
+from gateway.replay.mutation import Sweep, sweep
 from gateway.replay.rule_tests import Results
 from gateway.replay.rule_tests import run as run_cases
+from gateway.signals import Catalogue
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=PATHS)
-def test(paths: tuple[Path, ...]) -> None:
-    """Run rule tests (*.test.yaml beside the packs). Exit: 0, 1 failures, 2 cannot load."""
+@click.option("--mutate", is_flag=True, help="Also change every rule in every small way, and name the changes no case notices.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def test(paths: tuple[Path, ...], mutate: bool, form: str) -> None:
+    """Run rule tests (*.test.yaml beside the packs). Exit: 0, 1 failures or surviving mutants, 2 cannot load."""
     try:
-        registry = load_registry({})
+        signals = load_registry({}).signals
         packs, _ = apart(paths or (bundled_rules(),))
-        policy = load(packs, registry.signals)
+        policy = load(packs, signals)
         files = [file for pack in pack_files(packs) if (file := pack.with_name(f"{pack.stem}.test.yaml")).exists()]
-        results = run_cases(load_cases(files, policy, registry.signals), policy, registry.signals)
+        tests = load_tests(files, policy, signals)
     except LoadError as error:
+        if form == "json":
+            click.echo(json.dumps({"loaded": False, "problems": [str(problem) for problem in error.problems]}, indent=2))
+            sys.exit(2)
         fail(error, 2)
-    _tell_tests(results)
-    sys.exit(0 if results.passed else 1)
+    results = run_cases(tests.cases, policy, signals)
+    swept = _swept(tests, results, policy, signals) if mutate and results.ran and not results.failures else None
+    if form == "json":
+        click.echo(json.dumps(_plain(results, swept), indent=2, ensure_ascii=False))
+    else:
+        _tell_tests(results)
+        if swept is not None:
+            _tell_mutants(swept)
+    if mutate and results.failures:
+        click.echo("no mutant was made: they need cases that pass", err=True)
+    sys.exit(0 if results.passed and (not mutate or (swept is not None and swept.clean)) else 1)
+
+
+def _swept(tests: Tests, results: Results, policy: Policy, signals: Catalogue) -> Sweep:
+    """The sweep, with a bar on standard error while it runs."""
+    with click.progressbar(length=1, label="mutants", file=sys.stderr, show_pos=True) as bar:
+
+        def tick(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        return sweep(tests, results, policy, signals, tick)
 
 
 def _tell_tests(results: Results) -> None:
@@ -42,3 +72,29 @@ def _tell_tests(results: Results) -> None:
     click.echo(f"{results.ran} cases, {passed} passed, {len(results.uncovered)} gaps")
     if not results.ran:
         click.echo("no case was run: write <pack>.test.yaml beside the pack", err=True)
+
+
+def _tell_mutants(swept: Sweep) -> None:
+    for mutant in swept.survivors:
+        click.echo(f"{mutant.place}: survives: {mutant.id}; add {mutant.hint}")
+    for accepted in swept.stale:
+        click.echo(f"{accepted.place}: does not survive, or is no mutant: {accepted.mutant}; remove it from 'accepted'")
+    said = f"{swept.killed} killed, {len(swept.accepted)} accepted, {len(swept.survivors)} survive"
+    click.echo(f"{swept.mutants} mutants: {said}" + (f", {len(swept.stale)} stale" if swept.stale else ""))
+
+
+def _plain(results: Results, swept: Sweep | None) -> dict[str, Any]:
+    failures = [{**_at(found.case.place), "case": found.case.name, "message": found.message} for found in results.failures]
+    told: dict[str, Any] = {"loaded": True, "cases": results.ran, "failures": failures, "gaps": list(results.uncovered)}
+    if swept is not None:
+        told["mutants"] = {
+            "made": swept.mutants, "killed": swept.killed,
+            "survivors": [{**_at(one.place), "mutant": one.id, "hint": one.hint} for one in swept.survivors],
+            "accepted": [{**_at(why.place), "mutant": one.id, "reason": why.reason} for one, why in swept.accepted],
+            "stale": [{**_at(one.place), "mutant": one.mutant, "reason": one.reason} for one in swept.stale],
+        }  # fmt: skip
+    return told
+
+
+def _at(place: Place) -> dict[str, Any]:
+    return {"path": place.path, "line": place.line, "column": place.column}

@@ -1,26 +1,26 @@
-"""Rule tests, run: every case through the real gate, at a fixed time, on a state of its own.
+"""Rule tests, run: what of each case's expectations did not hold, and what no case expects.
 
-An empty run fails, and so does a rule without a hit, a miss and an unknown. A rule in mode `off` is tested as if it were in
-shadow, so that it can be made ready before it is switched on.
+An empty run fails, and so does a rule without a hit, a miss and an unknown. The difference between what was expected and what
+was found is told by one table (`FOUND`), which mutation testing reads as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from hashlib import blake2b
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from gateway.decision import Mode, RuleEnd, Verdict
+from gateway.decision import RuleEnd
 from gateway.errors import did_you_mean
-from gateway.gate import Gate
-from gateway.judgement import Judgement
-from gateway.language.policy import Policy, Rule
-from gateway.readings import rule_values
-from gateway.replay.cases import TRUTHS, Case, exchanges
+from gateway.language.policy import Policy
+from gateway.replay.cases import Case, exchanges
+from gateway.replay.expectations import TRUTHS, Expected
+from gateway.replay.played import Exchanges, Played, overfull, play, play_shuffled, prepared
 from gateway.signals import Catalogue
 
 _WORDS: Final = {truth: word for word, truth in TRUTHS.items()}
+VERDICTS: Final = ("match", "no_match", "unknown")
+ORDERLESS: Final = ("missing", "leaves", "step", "excepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A test run. uncovered: what rules lack (`region.unsupported: no case expects unknown`)."""
+    """A test run. uncovered: what rules lack (`region.unsupported: no case expects unknown`). played: each case as it ran."""
 
     ran: int
     failures: tuple[Failure, ...]
     uncovered: tuple[str, ...]
+    played: tuple[Played, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -49,54 +50,120 @@ class Results:
 
 def run(cases: Sequence[Case], policy: Policy, catalogue: Catalogue) -> Results:
     """Run every case on a state of its own; every rule of the policy must be covered."""
-    tested = replace(policy, rules=tuple(_awake(rule) for rule in policy.rules))
-    failures = [Failure(case, message) for case in cases for message in _run(case, tested, catalogue)]
-    expected: dict[str, set[str]] = {rule.id: set() for rule in policy.rules}
+    failures: list[Failure] = []
+    ran: list[Played] = []
+    ends: dict[tuple[str, str], tuple[RuleEnd, ...]] = {}
     for case in cases:
-        for rule_id, verdict in case.expect.items() if not case.evasion else ():
-            expected[rule_id].add(verdict)
-    uncovered = [
-        f"{rule_id}: no case expects {verdict}"
-        for rule_id, seen in expected.items()
-        for verdict in ("match", "no_match", "unknown")
-        if verdict not in seen
-    ]
-    return Results(len(cases), tuple(failures), tuple(uncovered))
+        made = list(exchanges(case, catalogue))
+        played = play(made, prepared(policy, case), catalogue)
+        ran.append(played)
+        ends[case.place.path, case.name] = played.last.outcome.decision.ends
+        failures += [Failure(case, message) for message in complaints(case.expected, played)]
+        if case.shuffle is not None:
+            failures += [Failure(case, f"delivered out of order: {message}") for message in _shuffled(case, made, played)]
+    for case in cases:
+        if case.same_as:
+            pair = ends[case.place.path, case.name], ends[case.place.path, case.same_as]
+            failures += [Failure(case, f"not the same as '{case.same_as}': {message}") for message in _unlike(*pair)]
+    order = {id(case): place for place, case in enumerate(cases)}
+    failures.sort(key=lambda failure: order[id(failure.case)])
+    return Results(len(cases), tuple(failures), tuple(uncovered(cases, policy)), tuple(ran))
 
 
-def _awake(rule: Rule) -> Rule:
-    return replace(rule, mode=Mode.SHADOW) if rule.mode is Mode.OFF else rule
+def uncovered(cases: Sequence[Case], policy: Policy) -> Iterator[str]:
+    """What rules lack; evasions cover nothing."""
+    for rule in policy.rules:
+        seen = {case.expected.verdicts.get(rule.id) for case in cases if not case.evasion}
+        yield from (f"{rule.id}: no case expects {verdict}" for verdict in VERDICTS if verdict not in seen)
 
 
-def _run(case: Case, policy: Policy, catalogue: Catalogue) -> Iterator[str]:
-    gate = Gate(policy, catalogue, ids=lambda facts: blake2b(case.name.encode(), digest_size=16).hexdigest(), timer=lambda: 0)
-    judgement: Judgement | None = None
-    for facts, answer in exchanges(case, catalogue):
-        judgement = gate.judge(facts)
-        gate.settle(judgement, answer)
-    assert judgement is not None
-    ends = {end.rule: end for end in judgement.outcome.decision.ends}
-    for rule_id, wanted in case.expect.items():
-        found = ends.get(rule_id, RuleEnd(rule_id, Mode.ENFORCE, Verdict.NO_MATCH))
+def complaints(expected: Expected, played: Played) -> Iterator[str]:
+    """What of these expectations does not hold, the cheapest to look at first."""
+    for rule_id, wanted in expected.verdicts.items():
+        found = played.end(rule_id)
         if str(found.verdict) != wanted:
             lacked = f" (lacked {', '.join(found.missing)})" if found.missing else ""
             yield f"{rule_id}: expected {wanted}, got {found.verdict}{lacked}{found.error and ': ' + found.error}"
-        yield from _extras(case, rule_id, found, judgement, policy)
+        for key, detail in expected.details.items():
+            yield from (f"{rule_id}: {message}" for message in FOUND[key](rule_id, detail, played))
+    for rule_id, span in expected.matched.items():
+        if (count := played.matched.get(rule_id, 0)) not in span:
+            yield f"{rule_id}: expected {span} of {len(played.answers)} exchanges to match, got {count}"
+    for name, span in expected.refused.items():
+        if (count := played.refused.get(name, 0)) not in span:
+            yield f"{name}: expected {span} of {len(played.answers)} exchanges to be refused, got {count}"
+    for limit_id, stand in expected.limits.items():
+        if (answer := played.stand(limit_id)) != stand:
+            yield f"{limit_id}: expected {stand}, got {answer}"
 
 
-def _extras(case: Case, rule_id: str, found: RuleEnd, judgement: Judgement, policy: Policy) -> Iterator[str]:
-    rule = policy.rule(rule_id)
-    assert rule is not None
-    for name in case.extra.get("missing", ()):
-        if name not in found.missing:
-            yield f"{rule_id}: expected {name} to be missing, missing were: {', '.join(found.missing) or 'none'}"
-    values = rule_values(rule, judgement.view, judgement.evaluated.values)
-    leaves = {leaf.id: leaf.evaluate(values) for leaf in rule.when.leaves()}
-    for leaf, wanted in case.extra.get("leaves", {}).items():
+def narrowed(expected: Expected, name: str) -> Expected:
+    """The expectations that speak of one rule or limit."""
+    verdicts, matched, refused, limits = (
+        {key: wanted for key, wanted in table.items() if key == name}
+        for table in (expected.verdicts, expected.matched, expected.refused, expected.limits)
+    )
+    return Expected(verdicts, expected.details if verdicts else {}, matched, refused, limits)  # type: ignore[arg-type]
+
+
+def _shuffled(case: Case, made: Exchanges, played: Played) -> Iterator[str]:
+    rules = [rule for rule in played.policy.rules if rule.id in case.expected.verdicts]
+    for label in overfull(made, rules):
+        yield f"'{label}' can reach its cap, and which values it keeps depends on the order; remove 'shuffle'"
+    details = {key: value for key, value in case.expected.details.items() if key in ORDERLESS}
+    again = play_shuffled(made, played.answers, case.shuffle or 0, rules, played)
+    yield from complaints(replace(case.expected, details=details, matched={}, refused={}, limits={}), again)
+
+
+def _unlike(these: Sequence[RuleEnd], those: Sequence[RuleEnd]) -> Iterator[str]:
+    by_rule = [{end.rule: end for end in ends} for ends in (these, those)]
+    for rule_id in sorted({*by_rule[0], *by_rule[1]}):
+        here, there = (_told(ends.get(rule_id)) for ends in by_rule)
+        if here != there:
+            yield f"{rule_id}: {here} here, {there} there"
+
+
+def _told(end: RuleEnd | None) -> str:
+    if end is None:
+        return "no_match"
+    lacked = f" (lacked {', '.join(end.missing)})" if end.missing else ""
+    step = f" at step {end.step}" if end.step is not None else ""
+    return f"{end.verdict}{lacked}{step}, {end.action} and {end.would}"
+
+
+def _missing(rule_id: str, wanted: Sequence[str], played: Played) -> Iterator[str]:
+    found = played.end(rule_id).missing
+    for name in wanted:
+        if name not in found:
+            yield f"expected {name} to be missing, missing were: {', '.join(found) or 'none'}"
+
+
+def _leaves(rule_id: str, wanted: dict[str, bool | None], played: Played) -> Iterator[str]:
+    rule = played.policy.rule(rule_id)
+    leaves = played.leaves(rule) if rule is not None else {}
+    for leaf, truth in wanted.items():
         if leaf not in leaves:
-            yield f"{rule_id}: no leaf '{leaf}'; {did_you_mean(leaf, list(leaves))}"
-        elif leaves[leaf] is not wanted:
-            yield f"{rule_id}: expected leaf {leaf} to be {_WORDS[wanted]}, got {_WORDS[leaves[leaf]]}"
-    for key, action in (("action", found.action), ("would", found.would)):
-        if key in case.extra and str(action) != case.extra[key]:
-            yield f"{rule_id}: expected {key} {case.extra[key]}, got {action}"
+            yield f"no leaf '{leaf}'; {did_you_mean(leaf, list(leaves))}"
+        elif leaves[leaf] is not truth:
+            yield f"expected leaf {leaf} to be {_WORDS[truth]}, got {_WORDS[leaves[leaf]]}"
+
+
+def _error(rule_id: str, wanted: str, played: Played) -> Iterator[str]:
+    found = played.end(rule_id).error
+    if wanted not in found:
+        yield f"expected an error with {wanted!r}, got {found!r}"
+
+
+def _equal(key: str) -> Callable[[str, Any, Played], Iterator[str]]:
+    def compare(rule_id: str, wanted: Any, played: Played) -> Iterator[str]:
+        found = getattr(played.end(rule_id), key)
+        if str(found) != str(wanted):
+            yield f"expected {key} {wanted}, got {'none' if found in ('', None) else found}"
+
+    return compare
+
+
+FOUND: Final[dict[str, Callable[[str, Any, Played], Iterator[str]]]] = {
+    "missing": _missing, "leaves": _leaves, "error": _error,
+    **{key: _equal(key) for key in ("action", "would", "step", "excepted", "abstained")},
+}  # fmt: skip

@@ -91,13 +91,15 @@ def test_extras_are_checked(tmp_path: Path) -> None:
 
 
 def test_sequences_count_move_in_time_and_answer(tmp_path: Path) -> None:
-    apart = "  - {name: c, sequence: [{given: {account.id: a}, times: 3, every: 30s}], expect: {p.burst: no_match}}\n"
-    others = "  - {name: c, sequence: [{given: {}, times: 3, each: {account.id: 'a{n}'}}], expect: {p.burst: no_match}}\n"
+    apart = "  - {name: apart, sequence: [{given: {account.id: a}, times: 3, every: 30s}], expect: {p.burst: no_match}}\n"
+    others = "  - {name: others, sequence: [{given: {}, times: 3, each: {account.id: 'a{n}'}}], expect: {p.burst: no_match}}\n"
     failing = (
-        "  - {name: c, sequence: [{given: {account.id: a}, times: 2, every: 1m, answer: {status: 500}}, "
+        "  - {name: failing, sequence: [{given: {account.id: a}, times: 2, every: 1m, answer: {status: 500}}, "
         "{given: {account.id: a}}], expect: {p.burst: match, leaves: {broken: true, many: false}}}\n"
     )
-    throttled = "  - {name: c, sequence: [{given: {account.id: a}, times: 5}], expect: {p.burst: match, action: throttle}}\n"
+    throttled = (
+        "  - {name: throttled, sequence: [{given: {account.id: a}, times: 5}], expect: {p.burst: match, action: throttle}}\n"
+    )
     assert messages("cases:\n" + apart + others + failing + throttled, tmp_path) == []
 
 
