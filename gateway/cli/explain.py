@@ -1,20 +1,30 @@
-"""`sluice explain`: one decision, leaf by leaf."""
+"""`sluice explain`: one decision, leaf by leaf, and what would change it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from gateway.cli.common import CONFIG, PATHS, configured, fail
-from gateway.errors import RecordError, ReplayError, SluiceError
+from gateway.errors import RecordError, ReplayError, SluiceError, did_you_mean
 from gateway.language.compile import load
+from gateway.language.policy import Policy
+from gateway.registry import Registry
+from gateway.replay.caller import caller_lines, caller_view
 from gateway.replay.driver import DRY_RUN_KEY
+from gateway.replay.explain import Explanation
 from gateway.replay.explain import explain as explain_record
-from gateway.replay.explain import tell
-from gateway.replay.sources import Reader, line_at, line_of
+from gateway.replay.layout import lines, plain, printable
+from gateway.replay.lookup import line_of, read_entry
+from gateway.replay.sources import Reader, line_at
+from gateway.replay.telling import told
 from gateway.web.intake import Intake
+
+_COLOURS: Final = {"good": "green", "bad": "red", "doubt": "yellow"}
 
 
 @click.command()
@@ -24,6 +34,17 @@ from gateway.web.intake import Intake
 @click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
 @CONFIG
 @click.option("--rule", "only", help="Explain this rule, even if it did not match.")
+@click.option(
+    "--view",
+    type=click.Choice(["operator", "caller"]),
+    default="operator",
+    help="Whose view: all, or what callers may be told.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option("--verbose", is_flag=True, help="Blind spots and references of the rules, too.")
+@click.option(
+    "--no-color", "colourless", envvar="NO_COLOR", is_flag=False, flag_value="1", default="", help="Plain text on a terminal."
+)
 def explain(
     reference: str | None,
     where: str | None,
@@ -31,30 +52,51 @@ def explain(
     policies: tuple[Path, ...],
     config: Path | None,
     only: str | None,
+    view: str,
+    form: str,
+    verbose: bool,
+    colourless: str,
 ) -> None:
     """Explain one decision, leaf by leaf. Exit: 0, 1 not found, 2 bad rules, or a replay that differs."""
     if (reference is None) == (where is None):
         raise click.UsageError("name either a reference or --record FILE:LINE")
+    if view == "caller" and only is not None:
+        raise click.UsageError("the caller's view names no rule; leave out --rule")
     try:
         registry, settings = configured(config)
         policy = load(policies or settings.policy, registry.signals)
     except SluiceError as error:
         fail(error, 2)
     if only is not None and policy.rule(only) is None:
-        fail(f"no rule '{only}' in this policy", 2)
+        fail(f"no rule '{only}' in this policy; {did_you_mean(only, [rule.id for rule in policy.rules])}".rstrip("; "), 2)
+    explanation = _explained(reference, where, records or settings.records or Path("audit.jsonl"), policy, registry)
+    tree = caller_view(explanation) if view == "caller" else told(explanation, only)
+    if form == "json":
+        click.echo(json.dumps(tree, indent=2, ensure_ascii=False))
+        return
+    shown: Iterable[str] = (
+        caller_lines(printable(tree)) if view == "caller" else lines(tree, plain if colourless else _painted, verbose)
+    )
+    for line in shown:
+        click.echo(line)
+
+
+def _explained(reference: str | None, where: str | None, kept: Path, policy: Policy, registry: Registry) -> Explanation:
+    place: Any = where or kept
     try:
-        kept = records or settings.records or Path("audit.jsonl")
         place, text = line_at(where) if where else line_of(reference or "", kept)
+        entry = read_entry(text, place)
         exchange = Reader(Intake(registry, DRY_RUN_KEY), registry.signals).exchange(text, place)
-        entry = json.loads(text)
-        if "signals" not in entry:
-            raise RecordError(place, "is a capture; 'sluice dry-run --decisions' makes audit records of captures")
-        told = list(tell(explain_record(exchange, entry, policy, registry.signals), only))
-    except (OSError, RecordError, LookupError) as error:
+        return explain_record(exchange, entry, policy, registry.signals)
+    except (RecordError, OSError) as error:
         fail(error, 1)
-    except (ValueError, TypeError, AttributeError) as error:
-        fail(f"{place}: is not a whole audit record: {error}", 1)
     except ReplayError as error:
         fail(error, 2)
-    for text_line in told:
-        click.echo(text_line)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        fail(f"{place}: is not a whole audit record: {type(error).__name__}: {error}", 1)
+    except LookupError as error:
+        fail(error, 1)
+
+
+def _painted(text: str, kind: str) -> str:
+    return click.style(text, fg=_COLOURS[kind])

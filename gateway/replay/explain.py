@@ -1,146 +1,220 @@
-"""One decision, explained from its audit record alone, by the functions that decided.
+"""One decision, evaluated again from its audit record alone, by the functions that decided.
 
-The record's signal values and measures are put back where they stood and the same engine evaluates the same rules. If that
-gives another answer than the record holds, this says so loudly instead of telling a story.
+The record's signal values and measures are put back where they stood and the same engine evaluates the same rules, and the
+same enforcement makes an outcome of the decision. If that gives another answer than the record holds, this says so loudly
+instead of telling a story. `again` evaluates the same exchange under a supposition: that is how changes are claimed.
+
+A record does not hold the fail modes that were in force (they are settings, not facts). So an outcome agrees when one answer
+to the troubles that the record names (its cause, its state error) gives it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any, Final
 
 from gateway.audit.record import decided, recorded_measures, rule_end
-from gateway.decision import Decision, Mode, Room, RuleEnd, Verdict
-from gateway.enforcement import CAUSE_ANSWERS
-from gateway.engine import Engine, Evaluated
+from gateway.decision import Decision, Mode, Room, Verdict
+from gateway.enforcement import Enforced, Trouble, enforce
+from gateway.engine import Engine, Evaluated, Prepared
 from gateway.errors import ReplayError
 from gateway.facts import Cause
 from gateway.gate import under
-from gateway.language.conditions import Condition, Leaf
+from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Policy, Rule
+from gateway.quarantine import reason_of
 from gateway.readings import rule_values
 from gateway.replay.sources import Exchange
-from gateway.signals import Catalogue, View
+from gateway.signals import NOT_RECORDED, Catalogue, View
 from gateway.state.operations import Reply
-from gateway.values import DURATION, SECOND, AtLeast, Failed, Missing, Type, parse_timestamp
+from gateway.values import parse_timestamp
 
-_TRUTH: Final = {True: "true", False: "false", None: "unknown"}
+_SUPPOSED: Final = "supposed not to match"
+
+
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """What is supposed of an exchange beside what its record says.
+
+    signals: by name. measures: by label (a ratio's label stands for the ratio alone). policy: other rules. room: limits that
+    are supposed to have room. resting: rules that are supposed not to match.
+    """
+
+    signals: Mapping[str, object] = field(default_factory=dict)
+    measures: Mapping[str, object] = field(default_factory=dict)
+    policy: Policy | None = None
+    room: frozenset[str] = frozenset()
+    resting: frozenset[str] = frozenset()
+
+    def also(self, other: Supposed) -> Supposed:
+        """Both suppositions; of two policies the other's."""
+        signals, measures = {**self.signals, **other.signals}, {**self.measures, **other.measures}
+        room, resting = self.room | other.room, self.resting | other.resting
+        return Supposed(signals, measures, other.policy or self.policy, room, resting)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """One evaluation: what the engine and enforcement said. looked_at: the limits asked for room, and whether in shadow."""
+
+    prepared: Prepared
+    looked_at: list[tuple[str, bool]]
+    evaluated: Evaluated
+    decision: Decision
+    enforced: Enforced
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A recorded exchange put back where it stood: signals, measures by label, the answers of limits, rules in quarantine."""
+
+    view: View
+    measures: Mapping[str, object]
+    rooms: list[Room]
+    resting: Mapping[str, str]
+
+    def evaluate(self, engine: Engine, trouble: Trouble, supposed: Supposed) -> Again:
+        """What an engine makes of it, under a supposition; counts stay as recorded unless they are supposed to be others."""
+        view, measures = self.supposing(supposed), {**self.measures, **supposed.measures}
+        rooms = [replace(room, allowed=True) if room.limit in supposed.room else room for room in self.rooms]
+        prepared = engine.prepare(view, limits=trouble.cause is None)
+        uncounted = engine.prepare(self.view, limits=False).values if supposed.measures else {}
+        for label in supposed.measures.keys() & uncounted.keys() & prepared.values.keys():
+            prepared.values[label] = supposed.measures[label]
+        notes = [spec.notes[family, enforced].label for spec, family, enforced in prepared.noted]
+        readings = [measures.get(label, NOT_RECORDED) for label in prepared.labels]
+        reply = Reply([*readings, *(measures.get(note, 0) for note in notes)])  # type: ignore[list-item]
+        evaluated = engine.evaluate(view, prepared, reply, {**self.resting, **dict.fromkeys(supposed.resting, _SUPPOSED)})
+        looked_at = self._looked_at(engine, view, prepared, evaluated, trouble, rooms)
+        rooms = [room for room in rooms if (room.limit, room.shadow) in looked_at]
+        decision = engine.decide(evaluated, rooms)
+        enforced = enforce(decision, evaluated, prepared, rooms, trouble, view.facts.at)
+        return Again(prepared, looked_at, evaluated, decision, enforced)
+
+    def _looked_at(
+        self, engine: Engine, view: View, prepared: Prepared, evaluated: Evaluated, trouble: Trouble, rooms: list[Room]
+    ) -> list[tuple[str, bool]]:
+        """The limits that the gate asks for room: those of plans first, those of rules if nothing refused by then."""
+        batches = [prepared.batch]
+        first = {take.limit.id for take in prepared.batch.takes}
+        full = any(not room.allowed and not room.shadow and room.limit in first for room in rooms)
+        if trouble.cause is None and not full and (second := engine.throttles(view, evaluated)):
+            batches.append(second)
+        return [(take.limit.id, take.limit.shadow) for batch in batches for take in (*batch.takes, *batch.shadow_takes)]
+
+    def supposing(self, supposed: Supposed) -> View:
+        """The view of the exchange with other signal values."""
+        return replace(self.view, resolved={**self.view.resolved, **supposed.signals}) if supposed.signals else self.view
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision evaluated again. same_policy: whether the record was made by this policy."""
+    """A decision evaluated again.
+
+    policy: as it acts below the record's overall mode. trouble: what stood in the way beside rules. now: the evaluation of
+    the record as it is. same_policy: whether the record was made by this policy. engines: those made for suppositions.
+    """
 
     entry: Mapping[str, Any]
+    policy: Policy
     engine: Engine
-    view: View
-    evaluated: Evaluated
-    decision: Decision
+    scene: Scene
+    trouble: Trouble
+    now: Again
     same_policy: bool
+    engines: dict[frozenset[str], Engine] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def view(self) -> View:
+        return self.scene.view
+
+    @property
+    def at(self) -> int:
+        """When the exchange was asked, in µs since 1970."""
+        return self.scene.view.facts.at
+
+    @property
+    def evaluated(self) -> Evaluated:
+        return self.now.evaluated
+
+    @property
+    def decision(self) -> Decision:
+        return self.now.decision
+
+    def again(self, supposed: Supposed) -> Again:
+        """The same exchange under a supposition."""
+        return self.scene.evaluate(self._engine(supposed), self.trouble, supposed)
+
+    def _engine(self, supposed: Supposed) -> Engine:
+        if supposed.policy is not None:
+            return Engine(supposed.policy, self.view.catalogue)
+        labels = frozenset(supposed.measures)
+        if labels not in self.engines:
+            policy = flattened(self.policy, labels, {end.rule for end in self.decision.ends})
+            self.engines[labels] = self.engine if policy is self.policy else Engine(policy, self.view.catalogue)
+        return self.engines[labels]
+
+    def standing(self) -> Policy:
+        """The policy with only the rules that did not simply fail to match: enough where no condition is supposed otherwise."""
+        ended = {end.rule for end in self.decision.ends}
+        return replace(self.policy, rules=tuple(rule for rule in self.policy.rules if rule.id in ended))
 
 
 def explain(exchange: Exchange, entry: Mapping[str, Any], policy: Policy, catalogue: Catalogue) -> Explanation:
     """Evaluate a record again. Raises ReplayError when the same policy now gives another answer."""
-    engine = Engine(under(policy, Mode(entry["policy"]["mode"])))
-    view = View(exchange.facts, catalogue)
-    measures = recorded_measures(entry)
-    prepared = engine.prepare(view, limits=False)
-    notes = [spec.notes[family, enforced].label for spec, family, enforced in prepared.noted]
-    readings = [measures.get(label, Missing("not recorded")) for label in prepared.labels]
-    evaluated = engine.evaluate(view, prepared, Reply([*readings, *(measures.get(label, 0) for label in notes)]))  # type: ignore[list-item]
-    decision = engine.decide(evaluated, _rooms(entry))
-    same = entry["policy"]["digest"] == policy.digest
+    lowered, same = under(policy, Mode(entry["policy"]["mode"])), entry["policy"]["digest"] == policy.digest
+    resting = {end["id"]: text for end in entry["rules"] if (text := reason_of(end.get("error", ""))) is not None}
+    scene = Scene(View(exchange.facts, catalogue), recorded_measures(entry), _rooms(entry), resting)
+    engine, troubles = Engine(lowered, catalogue), list(_troubles(entry))
+    found = [scene.evaluate(engine, trouble, Supposed()) for trouble in troubles]
+    place = next((place for place, one in enumerate(found) if not _outcome_differs(entry, one)), 0)
+    told = Explanation(entry, lowered, engine, scene, troubles[place], found[place], same)
     if same:
-        _compare(entry, decision)
-    return Explanation(entry, engine, view, evaluated, decision, same)
+        _compare(told)
+    _compare_with_the_tree(told)
+    return told
 
 
-def tell(explanation: Explanation, only: str | None = None) -> Iterator[str]:
-    """The explanation as lines of text. `only` names one rule; else every rule that did not simply fail to match."""
-    yield from _head(explanation)
-    ended = {end.rule: end for end in explanation.decision.ends}
-    for rule in explanation.engine.policy.rules:
-        end = ended.get(rule.id)
-        if rule.mode is not Mode.OFF and (rule.id == only if only else end is not None):
-            yield ""
-            yield from _rule(rule, end or RuleEnd(rule.id, rule.mode, Verdict.NO_MATCH))
-            yield from _condition(rule.when, rule, explanation, "  ")
+def _compare_with_the_tree(told: Explanation) -> None:
+    """Conditions are told part by part by walking them: that must say what the compiled program said."""
+    ends = {end.rule.id: end for end in told.evaluated.ends if end.rule.id not in told.scene.resting}
+    for rule in told.policy.rules:
+        end = ends.get(rule.id)
+        if rule.mode is Mode.OFF or rule.id in told.scene.resting or (end and end.verdict is Verdict.ERROR):
+            continue
+        walked = rule.when.evaluate(rule_values(rule, told.view, told.evaluated.values))
+        if walked is not (False if end is None else True if end.verdict is Verdict.MATCH else None):
+            said = end.verdict if end else Verdict.NO_MATCH
+            raise ReplayError(f"{told.entry['reference']}: {rule.id} ends as {said}, but its condition walked says {walked}")
 
 
-def _head(explanation: Explanation) -> Iterator[str]:
-    entry, policy = explanation.entry, explanation.engine.policy
-    exchange, outcome, made_by = entry["exchange"], entry["outcome"], entry["policy"]
-    yield f"{entry['reference']}  {entry['at']}  {exchange['method']} {exchange['path']}"
-    yield _line("policy", f"{made_by['digest'][:19]}… version {made_by['version']}, mode {made_by['mode']}")
-    if not explanation.same_policy:
-        yield _line("", f"evaluated below by another policy: {policy.digest[:19]}… version {policy.version}")
-    for name in ("account.id", "client.ip", "client.country"):
-        if name in entry["signals"]:
-            yield _line(name, entry["signals"][name])
-    answered = f", status {outcome['status']}, code {outcome['code']}" if "status" in outcome else ""
-    yield _line("outcome", f"{outcome['action']}{answered}")
-    yield _line("would", f"{outcome['would']} (as if every shadow rule were enforced)")
-    if "cause" in exchange:
-        yield _line("cause", f"{exchange['cause']}: {CAUSE_ANSWERS[Cause(exchange['cause'])][1].message}")
-    for name in ("state_error", "settle_error"):
-        if name in entry:
-            yield _line(name, entry[name])
-    for room in entry["limits"]:
-        said = "had room" if room["allowed"] else "had no room"
-        shadow = ", shadow" if room.get("shadow") else ""
-        yield _line("limit", f"{room['id']}{shadow}: {said}, {room['remaining']} left, resets {room['resets_at']}")
+def flattened(policy: Policy, labels: frozenset[str], ended: set[str]) -> Policy:
+    """The policy with the ratios of these labels read as if they were counts, so that their value can be supposed.
+
+    Rules that did not match and know nothing of these ratios are left out: they cannot match now either.
+    """
+    ratios = {m.label for rule in policy.rules for m in rule.measures.values() if isinstance(m, Ratio)} & labels
+    if not ratios:
+        return policy
+    flats = [(rule, flat(rule, ratios)) for rule in policy.rules]
+    rules = tuple(changed for rule, changed in flats if rule.id in ended or changed.measures != rule.measures)
+    read = {m.label: m for rule in rules for m in rule.measures.values() if isinstance(m, Measure) and m.label in ratios}
+    return replace(policy, rules=rules, measures=(*policy.measures, *read.values()))
 
 
-def _line(name: str, text: str) -> str:
-    return f"{name:<16}{text}"
-
-
-def _rule(rule: Rule, end: RuleEnd) -> Iterator[str]:
-    yield f"{rule.id}  {end.verdict}  ({rule.family}, {rule.mode})  {rule.title}"
-    if end.verdict is Verdict.MATCH:
-        yield f"  action {end.action}, would be {end.would}" + (f", step {end.step + 1}" if end.step is not None else "")
-        if rule.corroborate is not None:
-            others = ", ".join(end.corroborated) or "none"
-            yield f"  corroboration: needs {rule.corroborate.families} families; other families seen: {others}"
-    if end.excepted:
-        yield f"  exempted by exception {end.excepted}"
-    if end.error:
-        yield f"  error: {end.error}"
-
-
-def _condition(condition: Condition, rule: Rule, explanation: Explanation, indent: str) -> Iterator[str]:
-    values = rule_values(rule, explanation.view, explanation.evaluated.values)
-    truth = _TRUTH[condition.evaluate(values)]
-    if not isinstance(condition, Leaf):
-        yield f"{indent}{condition.word}: {truth}"
-        for part in condition.parts:
-            yield from _condition(part, rule, explanation, indent + "  ")
-        return
-    value = values(condition.name)
-    shown = f"({value.reason})" if isinstance(value, (Missing, Failed)) else _spoken(condition.type, value)
-    label = rule.measures[condition.name].label if condition.name in rule.measures else ""
-    yield f"{indent}{truth:<8}{condition}; it is {shown}{_margin(condition, value)}" + (f"   [{label}]" if label else "")
-
-
-def _margin(leaf: Leaf, value: object) -> str:
-    number = value.count if isinstance(value, AtLeast) else value
-    ordered = leaf.operator.name in ("lt", "lte", "gt", "gte")
-    if not ordered or isinstance(number, bool) or not isinstance(number, (int, float)):
-        return ""
-    distance = abs(number - leaf.operand)
-    return f", {_spoken(leaf.type, round(distance, 6) if isinstance(distance, float) else distance)} from the threshold"
-
-
-def _spoken(kind: Type, value: object) -> str:
-    """A value for people: durations to their two largest units."""
-    if kind is not DURATION or not isinstance(value, int) or value < SECOND:
-        return kind.show(value)
-    seconds = value // SECOND
-    parts = [(seconds // 86_400, "d"), (seconds // 3_600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
-    while not parts[0][0]:
-        parts = parts[1:]
-    return " ".join(f"{count}{unit}" for count, unit in parts[:2] if count)
+def flat(rule: Rule, labels: set[str]) -> Rule:
+    """One rule with the ratios of these labels read as counts."""
+    return replace(
+        rule,
+        measures={
+            name: replace(m.over, label=m.label, of=None, where=None, settled=True, type=m.type)
+            if isinstance(m, Ratio) and m.label in labels
+            else m
+            for name, m in rule.measures.items()
+        },
+    )
 
 
 def _rooms(entry: Mapping[str, Any]) -> list[Room]:
@@ -150,16 +224,75 @@ def _rooms(entry: Mapping[str, Any]) -> list[Room]:
     ]
 
 
-def _compare(entry: Mapping[str, Any], decision: Decision) -> None:
-    again = [rule_end(end) for end in decision.ends]
-    views = {"decision": decided(decision, enforced=True), "would": decided(decision, enforced=False)}
-    if again == entry["rules"] and all(entry[name] == view for name, view in views.items()):
-        return
-    before = {end["id"]: end for end in entry["rules"]}
-    after = {end["id"]: end for end in again}
-    differing = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    first = differing[0] if differing else "the decision"
-    raise ReplayError(
-        f"{entry['reference']}: evaluated again, {first} ends as {after.get(first, {}).get('verdict', 'no_match')} where the"
-        f" record says {before.get(first, {}).get('verdict', 'no_match')}: the record was altered, or the engine changed"
-    )
+def _troubles(entry: Mapping[str, Any]) -> Iterator[Trouble]:
+    """Every answer that fail modes could have given to what the record says went wrong."""
+    cause = Cause(entry["exchange"]["cause"]) if "cause" in entry["exchange"] else None
+    down = "state_error" in entry
+    causes = (None, cause) if cause else (None,)
+    for refused, closed, would in product(causes, (False, True)[: 1 + down], (False, True)[: 1 + bool(cause or down)]):
+        yield Trouble(refused, "", closed, would)
+
+
+def outcome_of(one: Again) -> dict[str, Any]:
+    """What records hold of an outcome, of one evaluation."""
+    enforced, refusal = one.enforced, one.enforced.refusal
+    told: dict[str, Any] = {"action": str(enforced.action), "would": str(enforced.would), "tags": list(enforced.tags)}
+    told |= {"delay_us": enforced.delay, "restriction": enforced.restriction.plain() if enforced.restriction else None}
+    if refusal is not None:
+        told |= {"status": refusal.status, "code": refusal.public.code, "by": list(refusal.by)}
+        told["retry_after"] = refusal.retry_after
+    return told
+
+
+def _outcome_differs(entry: Mapping[str, Any], one: Again) -> str:
+    """The first field of the recorded outcome that this evaluation does not give, or the empty text."""
+    before, after = entry["outcome"], outcome_of(one)
+    for name in ("action", "status", "code", "by", "retry_after", "tags", "delay_us", "restriction", "would"):
+        if (before.get(name) or None) != (after.get(name) or None):
+            return f"the outcome's {name} is {after.get(name)} where the record says {before.get(name)}"
+    return ""
+
+
+def _compare(told: Explanation) -> None:
+    differs = "; ".join(filter(None, [_ends_differ(told), _counts_differ(told), _outcome_differs(told.entry, told.now)]))
+    if differs:
+        reference = told.entry["reference"]
+        raise ReplayError(f"{reference}: evaluated again, {differs}: the record was altered, or the engine changed")
+
+
+def _ends_differ(told: Explanation) -> str:
+    entry, decision = told.entry, told.decision
+    if differing := differing_rules(told):
+        first = differing[0]
+        before = {end["id"]: end for end in entry["rules"]}.get(first, {})
+        after = {end.rule: rule_end(end) for end in decision.ends}.get(first, {})
+        if before.get("verdict") != after.get("verdict"):
+            return (
+                f"{first} ends as {after.get('verdict', 'no_match')} where the record says {before.get('verdict', 'no_match')}"
+            )
+        name = next(key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key))
+        return f"{first} ends with {name} {after.get(name)} where the record says {before.get(name)}"
+    for name, enforced in (("decision", True), ("would", False)):
+        if entry[name] != (view := decided(decision, enforced=enforced)):
+            return f"the {name} is {view['action']} where the record says {entry[name]['action']} by {entry[name]['by']}"
+    return ""
+
+
+def differing_rules(told: Explanation) -> list[str]:
+    """The rules that end otherwise than the record says, by id."""
+    before = {end["id"]: end for end in told.entry["rules"]}
+    after = {end.rule: rule_end(end) for end in told.decision.ends}
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _counts_differ(told: Explanation) -> str:
+    after = told.evaluated.values
+    for label in sorted(told.scene.measures.keys() | after.keys()):
+        if told.scene.measures.get(label) != after.get(label):
+            said, held = after.get(label, "not read"), told.scene.measures.get(label, "nothing")
+            return f"measure '{label}' is {said} where the record says {held}"
+    looked_at, recorded = told.now.looked_at, [(room.limit, room.shadow) for room in told.scene.rooms]
+    if "state_error" not in told.entry and sorted(looked_at) != sorted(recorded):
+        names = ", ".join(sorted({name for name, _ in set(looked_at) ^ set(recorded)}))
+        return f"other limits are looked at than the record says: {names}"
+    return ""

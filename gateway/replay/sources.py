@@ -201,19 +201,6 @@ def line_at(where: str) -> tuple[Place, bytes]:
     return Place(name, int(number), 1), text
 
 
-def line_of(reference: str, records: Path) -> tuple[Place, bytes]:
-    """The line of a decision by its id or reference. Raises LookupError, or OSError."""
-    identity = reference.removeprefix("sg-")
-    if not _ID.fullmatch(identity):
-        raise LookupError(f"{reference!r} is no reference; it looks like sg-1f0c… with 32 hexadecimal digits")
-    wanted = f'"id":"{identity}"'.encode()
-    with records.open("rb") as file:
-        for number, text in enumerate(file, 1):
-            if wanted in text:
-                return Place(str(records), number, 1), text
-    raise LookupError(f"no decision {reference} in {records}")
-
-
 def _open(name: str) -> Any:
     if name == "-":
         return sys.stdin.buffer

@@ -1,0 +1,76 @@
+"""The caller's view of a decision: only what a caller may be told, and was told when it happened.
+
+No threshold, signal, measure, rule, limit or other account is named here; shadow rules are not mentioned at all. The
+keys of this view are fixed: `reference`, `at`, `what` (a sentence), `status`, `code`, `message`,
+`retry_after` (seconds), `held` (seconds), `restricted` (what was taken from it) and `help` (where to verify or appeal).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.decision import Action, Public
+from gateway.enforcement import CAUSE_ANSWERS
+from gateway.replay.explain import Explanation
+from gateway.values import SECOND
+
+_PASSED: Final = "The request was passed on."
+_WHAT: Final = {
+    Action.DELAY: "The request was held for a moment and then passed on.",
+    Action.RESTRICT: "The request was passed on with less than it asked for.",
+    Action.THROTTLE: "The request was refused for now: a usage limit had no room left.",
+    Action.VERIFY: "The request was refused until the account is verified.",
+    Action.DENY: "The request was refused.",
+}
+
+
+def caller_view(explanation: Explanation) -> dict[str, Any]:
+    """What may be told to whoever made the request."""
+    entry, outcome = explanation.entry, explanation.entry["outcome"]
+    action = Action[str(outcome["action"]).upper()]
+    tree: dict[str, Any] = {"reference": entry["reference"], "at": entry["at"], "what": _WHAT.get(action, _PASSED)}
+    if "status" in outcome:
+        tree |= {"status": outcome["status"], "code": outcome["code"]}
+        if message := _message(explanation, outcome["code"]):
+            tree["message"] = message
+        if "retry_after" in outcome:
+            tree["retry_after"] = outcome["retry_after"]
+    if outcome.get("delay_us"):
+        tree["held"] = outcome["delay_us"] / SECOND
+    if outcome.get("restriction"):
+        tree["restricted"] = outcome["restriction"]
+        if reason := explanation.now.enforced.reason:
+            tree |= {"code": reason.code, "message": reason.message}
+    refusal = explanation.now.enforced.refusal
+    if refusal is not None and refusal.link and refusal.public.code == outcome.get("code"):
+        tree["help"] = refusal.link
+    return tree
+
+
+def _message(explanation: Explanation, code: str) -> str:
+    """The sentence that goes with a public code: as the evaluation gives it, else as this policy or the causes declare it."""
+    refusal = explanation.now.enforced.refusal
+    if refusal is not None and refusal.public.code == code:
+        return refusal.public.message
+    publics: list[Public] = [rule.public for rule in explanation.policy.rules]
+    publics += [plan.public for plan in explanation.policy.limits]
+    publics += [public for _, public in CAUSE_ANSWERS.values()]
+    return next((public.message for public in publics if public.code == code), "")
+
+
+def caller_lines(tree: dict[str, Any]) -> list[str]:
+    """The caller's view as lines of text."""
+    lines = [f"reference   {tree['reference']}", f"time        {tree['at']}", "", tree["what"]]
+    if "status" in tree:
+        lines.append(f"Status {tree['status']}, code {tree['code']}" + (f": {tree['message']}" if "message" in tree else "."))
+    elif "code" in tree:
+        lines.append(f"Code {tree['code']}: {tree['message']}")
+    if "held" in tree:
+        lines.append(f"It was held for {tree['held']:g} seconds.")
+    if "restricted" in tree:
+        lines.append("Taken from it: " + ", ".join(f"{name} {most}" for name, most in sorted(tree["restricted"].items())) + ".")
+    if "retry_after" in tree:
+        lines.append(f"Retry after {tree['retry_after']} seconds.")
+    if "help" in tree:
+        lines.append(f"To verify or appeal: {tree['help']}")
+    return lines
