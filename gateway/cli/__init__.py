@@ -1,4 +1,4 @@
-"""The command line: serve · check · test · dry-run · explain · signals.
+"""The command line: serve · check · test · dry-run · explain · signals · schema.
 
 Exit codes are part of the interface (see each command's help). Results go to standard output; progress and complaints to
 standard error.
@@ -13,6 +13,7 @@ from gateway.cli.check import check
 from gateway.cli.dry_run import dry_run
 from gateway.cli.explain import explain
 from gateway.cli.rule_tests import test
+from gateway.cli.schema import schema
 from gateway.cli.serve import serve
 from gateway.cli.signals import signals
 
@@ -23,5 +24,5 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, signals):
+for command in (serve, check, test, dry_run, explain, signals, schema):
     main.add_command(command)
