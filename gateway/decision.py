@@ -7,8 +7,9 @@ one that shadow rules would make. `Outcome` is enforcement's. Both are frozen va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from gateway.facts import Cause
 
@@ -98,14 +99,16 @@ class Room:
     shadow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Everything the policy says of one exchange; `ends` leaves out rules that simply did not match."""
+class Decision(NamedTuple):
+    """Everything the policy says of one exchange; `ends` leaves out rules that simply did not match.
+
+    A named tuple, because one is made for every request and a frozen dataclass takes three times as long.
+    """
 
     action: Action
     would: Action
     ends: tuple[RuleEnd, ...] = ()
-    measures: Mapping[str, object] = field(default_factory=dict)
+    measures: Mapping[str, object] = {}
 
     def matches(self) -> list[RuleEnd]:
         return [end for end in self.ends if end.verdict is Verdict.MATCH]

@@ -24,7 +24,8 @@ from gateway.evaluation import Evaluated as Evaluated
 from gateway.evaluation import Rules
 from gateway.language.measures import Measure
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
-from gateway.readings import NOTHING_COUNTED, counted, key_of, labels_of, reserved, spent
+from gateway.language.program import NOTHING_COUNTED
+from gateway.readings import counted, key_of, labels_of, reserved, spent
 from gateway.signals import Catalogue, View
 from gateway.state.operations import Batch, Reply, Sight, Take, Unit
 from gateway.values import Failed, Missing
@@ -117,6 +118,8 @@ class Engine:
 
     def throttles(self, view: View, evaluated: Evaluated) -> Batch | None:
         """The second batch: the limits of matched throttles. None when there are none, or something stronger refuses."""
+        if not evaluated.ends:
+            return None
         limited, refused, would_be = [], False, False
         for end in evaluated.ends:
             effect, would = end.effect, end.would
@@ -136,16 +139,17 @@ class Engine:
 
     def decide(self, evaluated: Evaluated, rooms: Iterable[Room]) -> Decision:
         """Both decisions. A throttle whose limit had room left yields to the next strongest."""
+        if not evaluated.ends:
+            return Decision(_ALLOW, _ALLOW, (), evaluated.values)
+        full = {room.limit: not room.allowed for room in rooms if not room.shadow}
+        shadow_full = {room.limit: not room.allowed for room in rooms if room.shadow}
         action = would = _ALLOW
         ends: list[RuleEnd] = []
-        if evaluated.ends:
-            full = {room.limit: not room.allowed for room in rooms if not room.shadow}
-            shadow_full = {room.limit: not room.allowed for room in rooms if room.shadow}
-            for end in evaluated.ends:
-                told = end.told or self.rules.told(end, full, shadow_full if end.shadowed else full)
-                ends.append(told)
-                action = told.action if told.action > action else action
-                would = told.would if told.would > would else would
+        for end in evaluated.ends:
+            told = end.told or self.rules.told(end, full, shadow_full if end.shadowed else full)
+            ends.append(told)
+            action = told.action if told.action > action else action
+            would = told.would if told.would > would else would
         return Decision(action, would, tuple(ends), evaluated.values)
 
     def settled(self, view: View, taken: Iterable[Take], unused: bool) -> list[Take]:

@@ -1,4 +1,4 @@
-"""Quarantine: a rule that keeps failing is set aside for a while, loudly, so that it costs nothing and hides nothing.
+"""Quarantine: a rule that keeps failing is set aside for a while, loudly, so that it neither acts on and off nor hides.
 
 A rule that ends as an error on `PATIENCE` exchanges in a row rests for `REST` and is then tried again; a single failure
 sends it back. Time is the exchanges' own, so that a replay sets the same rules aside at the same moments. Which rules rest is

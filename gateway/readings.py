@@ -13,13 +13,10 @@ from hashlib import blake2b
 from gateway.decision import Mode
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import PlanLimit, Price, Rule, Workload
+from gateway.language.program import NOT_COUNTED, ratio
 from gateway.signals import View
 from gateway.state.operations import Count, Unit, joined
 from gateway.values import AtLeast, Failed, Missing
-
-NOTHING_COUNTED = Missing("nothing counted yet")
-CAPPED = Missing("a count reached its cap")
-NOT_COUNTED = Missing("not counted: its rule is off")
 
 
 def labels_of(measure: Measure | Ratio) -> tuple[str, ...]:
@@ -52,19 +49,10 @@ def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable
         if declared is None:
             return view.get(name)
         if isinstance(declared, Ratio):
-            return _ratio(*(measured.get(label, NOT_COUNTED) for label in labels_of(declared)))
+            return ratio(*(measured.get(label, NOT_COUNTED) for label in labels_of(declared)))
         return measured.get(declared.label, NOT_COUNTED)
 
     return values
-
-
-def _ratio(over: object, under: object) -> object:
-    for part in (over, under):
-        if isinstance(part, (Missing, Failed)):
-            return part
-    if isinstance(over, AtLeast) or isinstance(under, AtLeast):
-        return CAPPED
-    return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
 
 
 def counted(measure: Measure, view: View) -> int | str | Failed | None:

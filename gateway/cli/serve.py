@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from gateway.cli.common import PATHS, fail
 from gateway.config import load_config
 from gateway.errors import SluiceError
 from gateway.language.lint import lint
+from gateway.web.door import wall_clock
 
 GRACE = 30  # seconds that running streams have left after the order to stop
 
@@ -19,7 +21,7 @@ GRACE = 30  # seconds that running streams have left after the order to stop
 @click.command()
 @click.argument("config", type=PATHS)
 def serve(config: Path) -> None:
-    """Run the gateway process. Exit: 0, or 2 for a bad config."""
+    """Run the gateway process. SIGHUP loads the policy again. Exit: 0, or 2 for a bad config."""
     import uvicorn
 
     from gateway.web.app import build
@@ -36,7 +38,7 @@ def serve(config: Path) -> None:
     click.echo(
         f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
     )
-    for finding in lint(policy):
+    for finding in lint(policy, today=wall_clock(), catalogue=process.gate.catalogue):
         click.echo(f"finding: {finding}", err=True)
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
@@ -44,6 +46,8 @@ def serve(config: Path) -> None:
         process.app, http=Protocol, ws="none", proxy_headers=False, timeout_graceful_shutdown=GRACE,
         log_level="warning", access_log=False, server_header=False, date_header=False,
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()  # what stands now stays: collections during a reload need not look through it
     uvicorn.Server(server).run(sockets=[listening])
 
 

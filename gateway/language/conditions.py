@@ -49,9 +49,9 @@ class Leaf:
             return absent is not self.operand
         if absent:
             return None
-        if isinstance(value, AtLeast):
-            return self.operator.bounded(value.count, self.operand)
         try:
+            if isinstance(value, AtLeast):
+                return self.operator.bounded(value.count, self.operand)
             return self.operator.test(value if self.view is TextView.RAW else viewed(value), self.operand)
         except (TypeError, AttributeError, ValueError):  # a provider of the wrong type: acts as unknown, see `failure`
             return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +22,7 @@ from gateway.state.operations import Batch
 from gateway.web.door import Assembly, assemble, wall_clock
 from gateway.web.intake import Head
 from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send
+from gateway.web.reload import Reloader
 from gateway.web.upstream import Proxy, Upstream
 
 
@@ -29,6 +32,7 @@ class Process:
 
     assembly: Assembly
     proxy: Proxy
+    reloader: Reloader
     app: Starlette = field(default_factory=Starlette)
 
     @property
@@ -39,6 +43,10 @@ class Process:
     def trail(self) -> Trail:
         assert self.assembly.trail is not None, "a process always keeps records"
         return self.assembly.trail
+
+    async def reload(self) -> bool:
+        """Load the policy of the config's paths again and put it in force; False where the one in force was kept."""
+        return await self.reloader.ask()
 
     async def probe(self) -> None:
         """Ask shared state that last failed once more, so that it is seen to be back even while no requests come."""
@@ -56,7 +64,11 @@ class Process:
         if not self.assembly.config.lasting_key:
             parts["identity"] = {"note": "no hash key is set: hashes will not join with those of another run"}
         policy = {"digest": self.gate.policy.digest, "version": self.gate.policy.version, "mode": str(self.gate.mode)}
-        return {"status": "degraded" if problems else "ok", "problems": problems, "policy": policy, "parts": parts}
+        reloads, ready = self.reloader.health(), not problems  # with its last good policy a process is as ready as before
+        if reloads["problem"]:
+            problems.append(f"policy: the last reload was refused: {reloads['problem']}")
+        status = "degraded" if problems else "ok"
+        return {"status": status, "ready": ready, "problems": problems, "policy": {**policy, **reloads}, "parts": parts}
 
 
 def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callable[[Head], Head] | None = None) -> Process:
@@ -66,7 +78,7 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
     """
     assembly = assemble(config, clock)
     upstreams = {name: Upstream(up.url, up.connect, up.read) for name, up in config.upstreams.items()}
-    process = Process(assembly, Proxy(upstreams))
+    process = Process(assembly, Proxy(upstreams), Reloader(assembly.gate, config.policy, clock))
     judged = PolicyMiddleware(process.proxy, door=assembly.door, address=address)
     health = Health(process)
     process.app = Starlette(
@@ -85,7 +97,7 @@ class Health:
         self.process.assembly.door.refresher.tick()  # type: ignore[union-attr]
         await self.process.probe()
         health = self.process.health()
-        ready = scope["path"] != "/readyz" or health["status"] == "ok"
+        ready = scope["path"] != "/readyz" or health["ready"]
         body = json.dumps(health).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200 if ready else 503, "headers": headers})
@@ -95,6 +107,7 @@ class Health:
 @contextlib.asynccontextmanager
 async def _lifespan(process: Process) -> AsyncIterator[None]:
     await process.proxy.open()
+    _listen_for_reload(process)
     try:
         yield
     finally:
@@ -103,3 +116,9 @@ async def _lifespan(process: Process) -> AsyncIterator[None]:
         if close is not None:
             await close()
         await asyncio.to_thread(process.trail.close)
+
+
+def _listen_for_reload(process: Process) -> None:
+    """Have SIGHUP load the policy again, where there is such a signal and this thread is the one that gets it."""
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.reloader.ask)

@@ -1,0 +1,111 @@
+"""The policy loaded again while requests are served: whole or not at all, and without holding anybody up.
+
+Reading, checking and compiling happen in a thread of their own that works in short stints. Threads of one Python process take
+turns, and a turn lasts until the other asks for it and has waited; a thread that simply worked would take every second turn.
+So this one rests after each stint, however deep in the work it is, and the event loop finds the interpreter free.
+
+What is put in force is complete by then. Counters go on, running exchanges end under the policy that judged them, and what
+cannot be loaded changes nothing but the health of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from gateway.errors import LoadError
+from gateway.gate import Gate, under
+from gateway.language.compile import load
+from gateway.language.emit import compiled
+from gateway.language.policy import Policy
+from gateway.values import timestamp_text
+from gateway.web.door import timer
+
+STINT: Final = 500  # µs of work
+REST: Final = 0.001  # seconds between two stints
+T = TypeVar("T")
+
+
+class Reloader:
+    """Puts the policy of these paths in force again when asked to.
+
+    clock: µs since 1970. problem: why the last reload was refused, empty when it was not. loaded_at: when the policy in force
+    was loaded. count: reloads that were put in force.
+    """
+
+    def __init__(self, gate: Gate, paths: Sequence[Path], clock: Callable[[], int]) -> None:
+        self.problem = ""
+        self.loaded_at = clock()
+        self.count = 0
+        self._gate, self._paths, self._clock = gate, paths, clock
+        self._running: asyncio.Task[bool] | None = None
+        self._again = False
+
+    def ask(self) -> asyncio.Task[bool]:
+        """Reload soon. A request during a reload has the files read once more after it."""
+        if self._running is not None and not self._running.done():
+            self._again = True
+            return self._running
+        self._running = asyncio.ensure_future(self.reload())
+        return self._running
+
+    async def reload(self) -> bool:
+        """Load the policy and put it in force; whether that was done. Says on standard error what became of it."""
+        while True:
+            self._again = False
+            done = await self._once()
+            if not self._again:
+                return done
+
+    async def _once(self) -> bool:
+        gate = self._gate
+        try:
+            policy = await asyncio.to_thread(politely, self._prepared)
+            gate.use(policy)
+        except LoadError as error:
+            return self._refused(str(error))
+        except Exception as error:  # whatever a file makes the loader do, the process goes on with the policy it has
+            return self._refused(f"{type(error).__name__}: {error}")
+        self.problem, self.loaded_at, self.count = "", self._clock(), self.count + 1
+        print(f"sluice: policy loaded again: {_named(policy)}, {len(policy.rules)} rules", file=sys.stderr, flush=True)
+        return True
+
+    def health(self) -> dict[str, object]:
+        """When the policy in force was loaded, and why a newer one was refused."""
+        return {"loaded_at": timestamp_text(self.loaded_at), "reloads": self.count, "problem": self.problem}
+
+    def _prepared(self) -> Policy:
+        policy = load(self._paths, self._gate.catalogue)
+        compiled(under(policy, self._gate.mode), self._gate.catalogue)  # remembered, so that `use` finds it done
+        return policy
+
+    def _refused(self, why: str) -> bool:
+        self.problem = why
+        kept = _named(self._gate.policy)
+        print(f"sluice: policy not loaded, {kept} stays in force:\n{why}", file=sys.stderr, flush=True)
+        return False
+
+
+def politely(work: Callable[[], T]) -> T:
+    """Do a piece of work in this thread in stints of STINT µs with rests in between, wherever in it a function is called."""
+    since = timer()
+
+    def breathe(*event: object) -> None:
+        nonlocal since
+        if timer() - since >= STINT:
+            time.sleep(REST)
+            since = timer()
+
+    sys.setprofile(breathe)  # of this thread only
+    try:
+        return work()
+    finally:
+        sys.setprofile(None)
+
+
+def _named(policy: Policy) -> str:
+    return f"{policy.digest[:19]}… version {policy.version}"
