@@ -35,6 +35,14 @@ class Measure:
     settled: bool
     type: Type
 
+    @property
+    def columns(self) -> bool:
+        """Whether it can be computed over whole columns: what is known when the request is judged, filtered by such operators.
+
+        Every kind can: a window is made of slices that depend on an event's own time only (`state.operations`).
+        """
+        return not self.settled and (self.where is None or all(leaf.operator.columns for leaf in self.where.leaves()))
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
@@ -44,6 +52,11 @@ class Ratio:
     over: Measure
     under: Measure
     type: Type = field(default=FLOAT)
+
+    @property
+    def columns(self) -> bool:
+        """Whether both measures can be computed over whole columns."""
+        return self.over.columns and self.under.columns
 
 
 Declared = Mapping[str, Measure | Ratio]

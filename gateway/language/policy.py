@@ -193,6 +193,16 @@ class Rule:
     gate: Promotion | None = None
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
+    @property
+    def columns(self) -> bool:
+        """Whether its condition can be computed over whole columns, as a fast replay does.
+
+        That is all a columnar form carries: what becomes of a match (exceptions, workloads, corroboration, steps, limits,
+        leases) and measures on answers stay with the event engine.
+        """
+        leaves = all(leaf.operator.columns for leaf in self.when.leaves())
+        return leaves and all(measure.columns for measure in self.measures.values())
+
     def at(self, part: str) -> Place:
         """Where a part of the rule stands (`measures/requests`, `steps/0`, `false_positives/1`, `gate`), or else the rule."""
         return self.places.get(part, self.place)
