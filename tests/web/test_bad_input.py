@@ -416,7 +416,7 @@ def test_a_stream_of_messages_that_breaks_says_so(shaky: Gateway, client: httpx.
         answer = client.post(f"{shaky.url}{MESSAGES}?do=cut_messages", content=said(stream=True), headers=ANTHROPIC)
     assert answer.text.split("\n\n")[-2].startswith('event: error\ndata: {"type": "error"')
     assert records[0]["answer"]["end"] == "upstream-cut"
-    assert records[0]["answer"]["usage"] == {"input_tokens": 13, "output_tokens": 1, "cached_tokens": 4}
+    assert records[0]["answer"]["usage"] == {"input_tokens": 17, "output_tokens": 1, "cached_tokens": 4}
 
 
 def test_long_headers_of_an_upstream_pass(shaky: Gateway, client: httpx.Client) -> None:

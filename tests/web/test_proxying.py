@@ -190,7 +190,7 @@ def test_usage_of_messages_is_found(shaky: Gateway, client: httpx.Client) -> Non
     with shaky.recording() as records:
         answer = client.post(f"{shaky.url}/v1/messages?do=messages", content=STREAMED, headers=JSON)
     assert answer.content == MESSAGES
-    usage = {"input_tokens": 13, "output_tokens": 9, "cached_tokens": 4}
+    usage = {"input_tokens": 17, "output_tokens": 9, "cached_tokens": 4}
     assert records[0]["answer"] == {"status": 200, "end": "complete", "model": "faulty-2", "usage": usage}
 
 

@@ -21,7 +21,7 @@ from tests.web.faulty import ANSWER, MESSAGES, STREAM, delta
 
 SSE = "text/event-stream; charset=utf-8"
 CHAT_USAGE = Usage(11, 7, 5)
-MESSAGE_USAGE = Usage(13, 9, 4)
+MESSAGE_USAGE = Usage(17, 9, 4)
 DONE = {"type": "response.completed", "response": {"model": "m-9", "usage": {"input_tokens": 3, "output_tokens": 4}}}
 RESPONSES = b'event: response.created\ndata: {"response": {"model": "m-9", "usage": null}}\n\n' + (
     b"event: response.completed\ndata: " + json.dumps(DONE).encode() + b"\n\n"
