@@ -70,9 +70,9 @@ class RuleEnd:
     """How one rule ended on one exchange.
 
     action: what it asks for in the enforced view (ALLOW unless it matched and is enforced); would: what it asks for as
-    if every shadow rule were enforced. missing: the values an unknown lacked, or the keys
-    without which a matched throttle could not count and so yielded. excepted: the exception that applied. abstained:
-    the declared workload it left alone. mode: the one in force for this exchange, which a share can lower.
+    if every shadow rule were enforced. missing: the values an unknown lacked, or those without which a matched throttle could
+    not count, or a restriction not take, and so yielded. excepted: the exception that applied. abstained: the declared
+    workload it left alone. mode: the one in force for this exchange, which a share can lower.
     """
 
     rule: str
@@ -142,6 +142,10 @@ class Restriction:
             self.logprobs and other.logprobs,
             self.reasoning and other.reasoning,
         )
+
+    def said(self) -> list[str]:
+        """What it takes, in the words that callers are told: `max_tokens=16`, `logprobs=off`."""
+        return [f"{name}={'off' if most is False else most}" for name, most in self.plain().items()]
 
     def plain(self) -> dict[str, object]:
         """What it demands, in the words of rules."""

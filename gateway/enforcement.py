@@ -64,6 +64,7 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
 }
 _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")
+_NO_PRICE: Final = Public("model-not-priced", "This model is not offered under this plan.")
 _STATE_RETRY: Final = 5
 _QUOTA_UNITS: Final = {Unit.TOKENS: "tokens", Unit.USD: "usd-cents", Unit.CONCURRENT: "concurrent-requests"}
 _CENT: Final = NANO // 100
@@ -113,7 +114,7 @@ def enforce(
     refusal = _refusal(decision, acting, prepared, rooms, trouble, at)
     action = _action_of(refusal, decision)
     would = max(decision.would, action, Action.THROTTLE if any(not room.allowed for room in rooms) else Action.ALLOW)
-    if trouble.would_refuse or prepared.refusing:
+    if trouble.would_refuse or prepared.refusing or prepared.unpriced:
         would = Action.DENY
     tags = tuple(sorted({effect.tag for _, effect in acting if effect.action is Action.TAG}))
     delay = max((effect.hold for _, effect in acting if effect.action is Action.DELAY), default=0)
@@ -177,6 +178,8 @@ def _refusal(
         return Refusal(503, _STATE_DOWN, ("state",), retry_after=_STATE_RETRY)
     if keyless := tuple(plan.limit.id for plan in prepared.refusing if plan.mode is Mode.ENFORCE):
         return Refusal(401, _KEY_MISSING, keyless)
+    if unpriced := tuple(plan.limit.id for plan in prepared.unpriced if plan.mode is Mode.ENFORCE):
+        return Refusal(403, _NO_PRICE, unpriced)
     return _throttled(acting, prepared, rooms, at)
 
 
@@ -193,7 +196,7 @@ def _throttled(acting: list[tuple[Rule, Effect]], prepared: Prepared, rooms: lis
 
 def _action_of(refusal: Refusal | None, decision: Decision) -> Action:
     if refusal is None:
-        return min(decision.action, Action.DELAY) if decision.action.refuses else decision.action
+        return decision.action
     if decision.action >= Action.VERIFY:
         return decision.action
     return Action.THROTTLE if refusal.status == 429 else Action.DENY

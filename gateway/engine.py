@@ -25,7 +25,7 @@ from gateway.evaluation import Rules
 from gateway.language.measures import Measure
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
 from gateway.language.program import NOTHING_COUNTED
-from gateway.readings import counted, key_of, labels_of, reserved, spent
+from gateway.readings import counted, generates, key_of, labels_of, reserved, spent
 from gateway.signals import Catalogue, View
 from gateway.state.operations import Batch, Reply, Sight, Take, Unit
 from gateway.values import Failed, Missing
@@ -40,7 +40,8 @@ _ALLOW, _VERIFY = Action.ALLOW, Action.VERIFY  # looked up once: members of an e
 class Prepared:
     """The first batch of an exchange, and how to read its replies.
 
-    labels: the measure of each sight, then notes. refusing: plan limits that refuse because their key is missing.
+    labels: the measure of each sight, then notes. refusing: plan limits that refuse because their key is missing; unpriced:
+    those that refuse because they know no price for the model.
     """
 
     batch: Batch
@@ -49,6 +50,7 @@ class Prepared:
     plans: list[PlanLimit] = field(default_factory=list)
     shadow_plans: list[PlanLimit] = field(default_factory=list)
     refusing: list[PlanLimit] = field(default_factory=list)
+    unpriced: list[PlanLimit] = field(default_factory=list)
     values: dict[str, object] = field(default_factory=dict)
 
 
@@ -208,17 +210,20 @@ class Engine:
             applies = None
         if applies is False:
             return
+        charged = generates(view) if plan.limit.unit in (Unit.TOKENS, Unit.USD) else True
+        if charged is False:
+            return
         key, cost = key_of(plan.per, view), reserved(plan, view)
-        if applies is None or cost is None or not isinstance(key, tuple):
+        if None in (applies, cost, charged) or not isinstance(key, tuple):
             if plan.on_missing == "skip":
                 return
             if plan.on_missing == "refuse" or cost is None:
-                prepared.refusing.append(plan)
+                (prepared.refusing if cost is not None else prepared.unpriced).append(plan)
                 return
             key = ("",)
         shadow, holder = plan.limit.shadow, owner if plan.limit.unit is Unit.CONCURRENT else ""
         (prepared.shadow_plans if shadow else prepared.plans).append(plan)
-        (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key, cost, holder))
+        (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key, cost or 0, holder))
 
 
 def _take(effect: Effect | None, view: View) -> Take | None:

@@ -7,14 +7,14 @@ views never mix: the enforced one, which shadow rules cannot touch, and the woul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.decision import Action, Mode, RuleEnd, Verdict
 from gateway.language.conditions import Truth, lacking
 from gateway.language.emit import compiled
 from gateway.language.policy import Corroborate, Effect, Policy, Rule
-from gateway.readings import abstention_of, exception_of, mode_of, rule_values, step_of
+from gateway.readings import abstention_of, biting, exception_of, generates, mode_of, rule_values, step_of
 from gateway.signals import Catalogue, View
 from gateway.values import Failed, Missing
 
@@ -25,8 +25,8 @@ TOLD: Final = 4_096
 class Ended:
     """One rule on one exchange while it is being decided; the effects are None in a view that does not see it.
 
-    missing: what an unknown lacked, or the keys without which a throttle cannot count and so yields. told: how it is told,
-    where that is known before any limit has answered.
+    missing: what an unknown lacked, or that without which a throttle cannot count, or a restriction cannot take, and so
+    yields. told: how it is told, where that is known before any limit has answered.
     """
 
     rule: Rule
@@ -45,7 +45,7 @@ class Ended:
     @property
     def shadowed(self) -> bool:
         """Whether its throttle counts on a shadow counter for the would-be view, which may differ from the enforced one."""
-        return self.mode is not Mode.ENFORCE or self.rule.corroborate is not None
+        return self.mode is not Mode.ENFORCE or self.rule.corroborate is not None or self.rule.share < 1
 
     @property
     def counts(self) -> bool:
@@ -136,7 +136,7 @@ class Rules:
         if rule.exceptions or rule.abstain_for or rule.corroborate or rule.response.of is not None or rule.share < 1:
             return None
         (effect,) = rule.response.effects
-        if effect.limit is not None:
+        if effect.limit is not None or effect.restriction is not None:
             return None
         enforced = effect if rule.mode is Mode.ENFORCE else None
         end = Ended(rule, Verdict.MATCH, rule.mode, would=effect, effect=enforced, step=0)
@@ -159,6 +159,10 @@ class Rules:
         step = step_of(rule, values)
         effect = rule.response.effects[step] if step is not None else _OBSERVE
         keyless = tuple([name for name in effect.per if isinstance(view.get(name), (Missing, Failed))])
+        if effect.restriction is not None:
+            found = biting(effect.restriction, view)
+            effect = replace(effect, restriction=found) if found is not None else _OBSERVE
+            keyless = ("request.operation",) if generates(view) is None else ()
         enforced = effect if mode is Mode.ENFORCE else None
         return Ended(rule, Verdict.MATCH, mode, keyless, would=effect, effect=enforced, step=step)
 

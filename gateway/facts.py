@@ -37,8 +37,9 @@ class Message:
 class Call:
     """A model call in one shape for every protocol.
 
-    `operation` is OpenTelemetry's gen_ai.operation.name (chat, text_completion, embeddings); `parameters` holds the
-    scalar request parameters by the protocol's own names; `tools` the declared tool names in order.
+    `operation` is OpenTelemetry's gen_ai.operation.name (chat, text_completion, embeddings), or count_tokens; `parameters`
+    holds the scalar request parameters by the protocol's own names; `tools` the declared tool names in order; `max_tokens` the
+    most output tokens asked for, whatever the route calls them; `asks_for` what else a rule can take: logprobs, reasoning.
     """
 
     operation: str
@@ -49,6 +50,8 @@ class Call:
     messages: tuple[Message, ...] = ()
     tools: tuple[str, ...] = ()
     end_user: str | None = field(default=None, repr=False)
+    max_tokens: int | None = None
+    asks_for: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 
-from gateway.decision import Mode
+from gateway.decision import Mode, Restriction
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import PlanLimit, Price, Rule, Workload
 from gateway.language.program import NOT_COUNTED, ratio
@@ -69,24 +69,51 @@ def counted(measure: Measure, view: View) -> int | str | Failed | None:
     return _text(value)
 
 
-_BYTES_PER_TOKEN = 4
+_CHARACTERS_PER_TOKEN = 4
+_FREE, _EMBEDDINGS = "count_tokens", "embeddings"
+_RESTRICTED = ("chat", "text_completion")
+
+
+def generates(view: View) -> bool | None:
+    """Whether an exchange has a model produce something that is charged; None where the body could not be read."""
+    operation = view.get("request.operation")
+    if isinstance(operation, str):
+        return operation != _FREE
+    return None if isinstance(view.get("request.cause"), str) else False
 
 
 def reserved(plan: PlanLimit, view: View) -> int | None:
     """What a limit holds back for one exchange before its answer; None where no price tells.
 
-    Tokens: one for every four bytes of the body, and as many output tokens as the request allows itself, at most `reserve`.
+    Tokens: one for every four characters of the prompt (of the body, where nobody reads prompts), and as many output tokens
+    as the request allows itself, at most `reserve`. Never more than the limit's amount: a large request waits until nothing
+    else is held, instead of for ever.
     """
     unit = plan.limit.unit
     if unit not in (Unit.TOKENS, Unit.USD):
         return 1
-    size, most, candidates = (_whole(view.get(f"request.{name}")) for name in ("size", "max_tokens", "n"))
-    sent = -(-(size or 0) // _BYTES_PER_TOKEN)
+    length, size = _whole(view.get("prompt.length")), _whole(view.get("request.size"))
+    most, candidates = _whole(view.get("request.max_tokens")), _whole(view.get("request.n"))
+    sent = -(-(size or 0 if length is None else length) // _CHARACTERS_PER_TOKEN)
     said = min(plan.reserve, plan.reserve if most is None else most * max(1, candidates or 1))
+    said = 0 if view.get("request.operation") == _EMBEDDINGS else said
     if unit is Unit.TOKENS:
-        return max(1, sent + said)
+        return min(max(1, sent + said), plan.limit.amount)
     price = price_of(plan, view)
-    return None if price is None else sent * price.input + said * price.output
+    return None if price is None else min(sent * price.input + said * price.output, plan.limit.amount)
+
+
+def biting(restriction: Restriction, view: View) -> Restriction | None:
+    """What of a restriction takes something from this request; None where it asks for no more than that."""
+    most, candidates = _whole(view.get("request.max_tokens")), _whole(view.get("request.n"))
+    clamp, fewer = restriction.max_tokens, restriction.n
+    found = Restriction(
+        clamp if clamp is not None and (most is None or most > clamp) else None,
+        fewer if fewer is not None and candidates is not None and candidates > fewer else None,
+        restriction.logprobs or view.get("request.logprobs") is not True,
+        restriction.reasoning or view.get("request.reasoning") is not True,
+    )
+    return found if view.get("request.operation") in _RESTRICTED and found.plain() else None
 
 
 def spent(plan: PlanLimit, view: View) -> int | None:

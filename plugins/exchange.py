@@ -6,6 +6,7 @@ from gateway.registry import Registry, Settings
 from gateway.signals import NOT_ANSWERED, Cost, Signal, View
 from gateway.values import BOOL, INT, STRING, Missing
 
+LARGEST = 2**53
 NO_CALL = Missing("no model call could be read")
 NOT_SAID = Missing("the upstream did not say")
 
@@ -51,21 +52,22 @@ def _parameter(name: str) -> Signal:
     def resolve(view: View) -> object:
         call = view.facts.call
         value = call.parameters.get(name) if call else None
-        if isinstance(value, bool) or not isinstance(value, int):
-            return Missing("not sent")
-        return value
+        countable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+        return value if countable else Missing("not sent, or no number that can be counted with")
 
     return Signal(f"request.{name}", INT, f"the request's {name} parameter", resolve, Cost.BODY, "not sent, or not whole")
 
 
-_MOST_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-
-
 def _max_tokens(view: View) -> object:
     call = view.facts.call
-    found = [call.parameters.get(name) for name in _MOST_OUTPUT] if call else []
-    sent = [value for value in found if isinstance(value, int) and not isinstance(value, bool)]
-    return min(sent) if sent else Missing("not sent")
+    return call.max_tokens if call is not None and call.max_tokens is not None else Missing("not sent, or not above zero")
+
+
+def _asks_for(name: str) -> Signal:
+    def resolve(view: View) -> object:
+        return name in view.facts.call.asks_for if view.facts.call else NO_CALL
+
+    return Signal(f"request.{name}", BOOL, f"whether the request asks for {name}", resolve, Cost.BODY, "no model call")
 
 
 def _status(view: View) -> object:
@@ -90,13 +92,15 @@ SIGNALS = (
     Signal("request.size", INT, "bytes of the body as sent", lambda view: view.facts.size),
     Signal("request.model", STRING, "the model asked for", _model, Cost.BODY, "no model named"),
     Signal("request.stream", BOOL, "whether a streamed answer is asked for", _stream, Cost.BODY, "no model call"),
-    Signal("request.operation", STRING, "chat, text_completion or embeddings", _operation, Cost.BODY, "no model call",
-           source="OpenTelemetry gen_ai.operation.name"),
+    Signal("request.operation", STRING, "chat, text_completion, embeddings or count_tokens", _operation, Cost.BODY,
+           "no model call", source="OpenTelemetry gen_ai.operation.name"),
     Signal("request.end_user", BOOL, "whether the call names an end user", _end_user, Cost.BODY, "no model call",
            confounder="applications that do not pass their users' ids on"),
     Signal("request.max_tokens", INT, "the most output tokens the request allows, whatever its protocol calls them",
-           _max_tokens, Cost.BODY, "not sent, or not whole"),
+           _max_tokens, Cost.BODY, "not sent, or not above zero"),
     _parameter("n"),
+    _asks_for("logprobs"),
+    _asks_for("reasoning"),
     Signal("response.status", INT, "the answer's status", _status, missing="no answer came", settled=True),
     _tokens("input_tokens"),
     _tokens("output_tokens"),

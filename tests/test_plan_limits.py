@@ -27,7 +27,14 @@ prices:
 limits:
   - {id: p.l, per: [account.id], limit: %s, on_missing: %s, mode: %s%s}
 """
-SENT = {"account.id": "a", "request.model": "m", "request.size": 400, "request.max_tokens": 50, "request.n": 1}
+SENT = {
+    "account.id": "a",
+    "request.operation": "chat",
+    "request.model": "m",
+    "request.size": 400,
+    "request.max_tokens": 50,
+    "request.n": 1,
+}
 
 
 def gate(limit: str, on_missing: str = "skip", mode: str = "enforce", more: str = "") -> Gate:
@@ -70,6 +77,34 @@ def test_what_is_held_back_before_the_answer(values: dict[str, Any], held: int) 
 
 def test_how_much_output_is_held_back_is_the_limits_to_say() -> None:
     assert left(ask(gate("10000 tokens/minute", more=", reserve: 7"))) == 10_000 - 107
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        ({"request.operation": "embeddings"}, 100),
+        ({"prompt.length": 40}, 10 + 50),
+        ({"prompt.length": 0, "request.size": 10**9}, 50),
+        ({"request.size": 10**9}, 10_000),
+    ],
+)
+def test_what_is_held_back_of_other_requests(values: dict[str, Any], held: int) -> None:
+    """Images are not counted by their bytes, and a request larger than its limit waits instead of being refused for ever."""
+    assert left(ask(gate("10000 tokens/minute"), **values)) == 10_000 - held
+
+
+@pytest.mark.parametrize("limit", ["10000 tokens/minute", "5 usd/day"])
+@pytest.mark.parametrize("operation", [None, "count_tokens"])
+def test_a_request_that_generates_nothing_takes_nothing(operation: str | None, limit: str) -> None:
+    found = ask(gate(limit, "refuse"), **{"request.operation": operation, "request.model": None})
+    assert (found.outcome.action, found.outcome.rooms) == (Action.ALLOW, ())
+
+
+@pytest.mark.parametrize(("on_missing", "action"), [("refuse", Action.DENY), ("share", Action.ALLOW), ("skip", Action.ALLOW)])
+def test_a_body_that_could_not_be_read_is_something_missing(on_missing: str, action: Action) -> None:
+    found = ask(gate("10000 tokens/minute", on_missing), **{"request.operation": None, "request.cause": "media-type"})
+    assert found.outcome.action is action
+    assert len(found.outcome.rooms) == (on_missing == "share")
 
 
 @pytest.mark.parametrize("window", ["fixed", "moving"])

@@ -70,9 +70,17 @@ def test_a_throttle_outside_its_share_counts_apart_and_refuses_nobody() -> None:
         ]
         assert [outcome.would for outcome in outcomes] == [Action.OBSERVE, Action.THROTTLE]
         seen.append([outcome.action for outcome in outcomes])
-        assert [room.shadow for room in outcomes[0].rooms] == [outcomes[1].action is Action.ALLOW]
+        enforced = outcomes[1].action is Action.THROTTLE
+        assert [room.shadow for room in outcomes[0].rooms] == ([False, True] if enforced else [True])
     assert [Action.ALLOW, Action.ALLOW] in seen
     assert [Action.OBSERVE, Action.THROTTLE] in seen
+
+
+@pytest.mark.parametrize("share", ["", "50%"])
+def test_the_would_be_view_counts_every_account_whatever_the_share(share: str) -> None:
+    judging = gate(share, "{action: throttle, limit: 20/minute, per: [client.asn]}")
+    sent = [facts({"account.id": account, "client.asn": 64500, "request.stream": True}) for account in ACCOUNTS[:40]]
+    assert [judging.judge(one).outcome.would for one in sent].count(Action.THROTTLE) == 20
 
 
 def test_below_an_overall_shadow_nobody_is_acted_on() -> None:

@@ -48,7 +48,7 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
     if outcome.delay:
         entry["outcome"]["delay_us"] = outcome.delay
     if outcome.restriction is not None:
-        entry["outcome"]["restriction"] = outcome.restriction.plain()
+        entry["outcome"] |= {"restriction": outcome.restriction.plain(), "restricted": outcome.restriction.said()}
     if outcome.cause:
         entry["exchange"]["cause"] = str(outcome.cause)
     if outcome.state_error:

@@ -44,4 +44,7 @@ def ratio(over: object, under: object) -> object:
             return part
     if isinstance(over, AtLeast) or isinstance(under, AtLeast):
         return CAPPED
-    return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
+    try:
+        return over / under if under else NOTHING_COUNTED  # type: ignore[operator]
+    except OverflowError:  # beyond what a float can hold: a value of a third party's provider, since ours are bounded
+        return Failed("numbers too large to divide")

@@ -20,6 +20,7 @@ from gateway.strict.shapes import Field, listing, mapping, number, one_of, raw, 
 from gateway.values import duration_text, parse_duration
 
 _DEFAULT_PUBLIC: Final = Public("policy-decision", "This request was not accepted under the service's usage policy.")
+_DEFAULT_SAID: Final = Public("reduced-service", "Less than this request asked for is given, under the service's usage policy.")
 PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%")
 
 
@@ -104,7 +105,8 @@ def read_rule(node: Node, speech: Speech) -> Rule | None:
         problems.add(node.at("share"), f"a rule in mode {entry['mode']} acts on nobody", "remove 'share', or enforce the rule")
     if len(problems.found) > before or when is None or response is None:
         return None
-    public = Public(**entry["public"]) if entry["public"] else _DEFAULT_PUBLIC
+    refuses = any(effect.action.refuses for effect in response.effects)
+    public = Public(**entry["public"]) if entry["public"] else _DEFAULT_PUBLIC if refuses else _DEFAULT_SAID
     return Rule(
         entry["id"], speech.pack, entry["title"], str(entry["family"]), str(entry["severity"]), entry["owner"], when,
         response, public, entry["mode"], node.place, measures, corroborate, exceptions, tuple(entry["evidence"]),
@@ -125,7 +127,7 @@ def _places(node: Node) -> dict[str, Place]:
         below = section.value if section is not None else None
         parts = below.items() if isinstance(below, dict) else enumerate(below) if isinstance(below, list) else ()
         found |= {f"{name}/{part}": child.named for part, child in parts}
-    return found | {name: node.value[name].named for name in ("then", "corroborate", "gate") if name in node.value}
+    return found | {name: node.value[name].named for name in ("then", "corroborate", "abstain_for", "gate") if name in node.value}
 
 
 def _measures(node: Node | None, speech: Speech) -> tuple[Declared, frozenset[str]]:

@@ -160,7 +160,7 @@ class Exchange:
         document = json.loads(facts.body)
         self.restricted = tuple(self.dialect.restrict(facts.route or "", document, outcome.restriction))
         if self.restricted:
-            self._chunks = [json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")]
+            self._chunks = [json.dumps(document, allow_nan=False, separators=(",", ":")).encode()]
 
     def refuse(self, outcome: Outcome) -> Refuse:
         refusal = outcome.refusal

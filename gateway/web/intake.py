@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 from gateway.credentials import find_credential
@@ -148,7 +149,7 @@ def strict_json(raw: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not UTF-8 at byte {error.start}") from None
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
     except json.JSONDecodeError as error:
         raise Unreadable(f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
@@ -166,6 +167,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise Unreadable(f"the key '{twice[:80]}' stands twice in one object")
+    return found
+
+
+def _number(text: str) -> float:
+    found = float(text)
+    if not isfinite(found):
+        raise Unreadable(f"the number {text[:40]} in it is too large")
     return found
 
 

@@ -14,6 +14,7 @@ from gateway.plugins.protocols.reading import (
     count,
     message,
     model_name,
+    most_output,
     scalars,
     tool_names,
     typed,
@@ -45,7 +46,19 @@ def read_messages(document: Document) -> Call:
         messages=tuple(_message(item, f"messages[{place}]") for place, item in enumerate(messages)),
         tools=tool_names(document.get("tools")),
         end_user=str(user) if user else None,
+        max_tokens=most_output(document, ("max_tokens",)),
+        asks_for=frozenset({"reasoning"} if _thinks(document) else ()),
     )
+
+
+def read_count(document: Document) -> Call:
+    """The body of /v1/messages/count_tokens: the same as a call, but nothing is generated."""
+    return replace(read_messages(document), operation="count_tokens", max_tokens=None, asks_for=frozenset())
+
+
+def _thinks(document: Document) -> bool:
+    thinking = document.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("type") != "disabled"
 
 
 def _system(value: Any) -> str:
@@ -65,7 +78,7 @@ class Anthropic:
     credential_headers: tuple[tuple[str, str], ...] = (("x-api-key", ""), ("authorization", "bearer "))
     routes: tuple[Route, ...] = (
         Route("messages", "POST", "/v1/messages", read_messages),
-        Route("count_tokens", "POST", "/v1/messages/count_tokens", read_messages),
+        Route("count_tokens", "POST", "/v1/messages/count_tokens", read_count),
         Route("models", "GET", "/v1/models", marked_by="anthropic-version"),
         Route("model", "GET", "/v1/models/*", marked_by="anthropic-version"),
     )
@@ -90,7 +103,7 @@ class Anthropic:
         thinking = document.get("thinking")
         budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
         beyond = isinstance(budget, int) and restriction.max_tokens is not None and budget >= restriction.max_tokens
-        if not restriction.reasoning or beyond:  # a budget has to lie below max_tokens
+        if (not restriction.reasoning and _thinks(document)) or beyond:  # a budget has to lie below max_tokens
             changed += without(document, ("thinking",))
         return changed
 

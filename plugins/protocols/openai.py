@@ -9,10 +9,12 @@ from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
 from gateway.plugins.protocols.reading import (
     Document,
+    asked,
     clamp,
     count,
     message,
     model_name,
+    most_output,
     scalars,
     tool_names,
     typed,
@@ -26,12 +28,19 @@ PARAMETERS = (
     "top_logprobs", "presence_penalty", "frequency_penalty", "stop", "stream", "tool_choice", "reasoning_effort",
     "service_tier", "store", "previous_response_id",
 )  # fmt: skip
-UNLIMITED = {"chat.completions": "max_completion_tokens", "completions": "max_tokens", "responses": "max_output_tokens"}
+MOST_OUTPUT = {
+    "chat.completions": ("max_completion_tokens", "max_tokens"), "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}  # fmt: skip
+LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
+LOGPROBS_INCLUDED = "message.output_text.logprobs"
+REASONING_INCLUDED = "reasoning.encrypted_content"
+SUMMARIES = ("summary", "generate_summary")
 SYSTEM_ROLES = ("system", "developer")
 ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
-def _call(document: Document, operation: str, messages: list[Message]) -> Call:
+def _call(document: Document, operation: str, messages: list[Message], route: str = "") -> Call:
     system = "\n".join(m.text for m in messages if m.role in SYSTEM_ROLES)
     return Call(
         operation=operation,
@@ -42,7 +51,19 @@ def _call(document: Document, operation: str, messages: list[Message]) -> Call:
         messages=tuple(m for m in messages if m.role not in SYSTEM_ROLES),
         tools=tool_names(document.get("tools")),
         end_user=next((str(document[key]) for key in ("user", "safety_identifier") if document.get(key)), None),
+        max_tokens=most_output(document, MOST_OUTPUT.get(route, ())),
+        asks_for=_asks_for(document),
     )
+
+
+def _asks_for(document: Document) -> frozenset[str]:
+    """What a rule can take from an answer, where the request asks for it."""
+    included, reasoning = document.get("include"), document.get("reasoning")
+    named = included if isinstance(included, list) else []
+    summed = isinstance(reasoning, dict) and any(asked(reasoning, key) for key in SUMMARIES)
+    logprobs = LOGPROBS_INCLUDED in named or any(asked(document, key) for key in LOGPROBS)
+    thoughts = REASONING_INCLUDED in named or summed or asked(document, "include_reasoning")
+    return frozenset({"logprobs"} if logprobs else ()) | frozenset({"reasoning"} if thoughts else ())
 
 
 def read_chat(document: Document) -> Call:
@@ -50,7 +71,8 @@ def read_chat(document: Document) -> Call:
     messages = typed(document, "messages", list, "a list of messages")
     if messages is None:
         raise Unreadable("'messages' is missing")
-    return _call(document, "chat", [_message(item, f"messages[{place}]") for place, item in enumerate(messages)])
+    turns = [_message(item, f"messages[{place}]") for place, item in enumerate(messages)]
+    return _call(document, "chat", turns, "chat.completions")
 
 
 def _message(item: Any, where: str) -> Message:
@@ -70,7 +92,7 @@ def read_completion(document: Document) -> Call:
     prompt = document.get("prompt")
     if prompt is None:
         raise Unreadable("'prompt' is missing")
-    return _call(document, "text_completion", [Message("user", text) for text in _texts(prompt, "prompt")])
+    return _call(document, "text_completion", [Message("user", text) for text in _texts(prompt, "prompt")], "completions")
 
 
 def read_embeddings(document: Document) -> Call:
@@ -100,7 +122,7 @@ def read_responses(document: Document) -> Call:
         messages += [_item(item, f"input[{place}]") for place, item in enumerate(given)]
     elif given is not None:
         raise Unreadable("'input' must be text or a list of items")
-    return _call(document, "chat", messages)
+    return _call(document, "chat", messages, "responses")
 
 
 def _item(item: Any, where: str) -> Message:
@@ -156,20 +178,17 @@ class OpenAI:
 
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
         """Reasoning is withheld as far as the request asks for it: a server that sends it unasked is not filtered."""
-        if route not in UNLIMITED:
+        most = MOST_OUTPUT.get(route)
+        if most is None:
             return []
-        changed = clamp(
-            document, ("max_tokens", "max_completion_tokens", "max_output_tokens"), restriction.max_tokens, UNLIMITED[route]
-        )
-        changed += clamp(document, ("n", "best_of"), restriction.n)
+        changed = clamp(document, most, restriction.max_tokens, most[0]) + clamp(document, ("n", "best_of"), restriction.n)
         if not restriction.logprobs:
-            changed += without(document, ("logprobs", "top_logprobs"))
-            changed += _not_included(document, "message.output_text.logprobs")
+            changed += without(document, LOGPROBS) + _not_included(document, LOGPROBS_INCLUDED)
         if not restriction.reasoning:
-            changed += without(document, ("include_reasoning",)) + _not_included(document, "reasoning.encrypted_content")
-            asked = document.get("reasoning")
-            if isinstance(asked, dict):
-                changed += [f"reasoning.{said}" for said in without(asked, ("summary", "generate_summary"))]
+            changed += without(document, ("include_reasoning",)) + _not_included(document, REASONING_INCLUDED)
+            reasoning = document.get("reasoning")
+            if isinstance(reasoning, dict):
+                changed += [f"reasoning.{said}" for said in without(reasoning, SUMMARIES)]
         return changed
 
     def error(self, status: int, public: Public, reference: str) -> bytes:

@@ -10,6 +10,7 @@ from gateway.protocol import Unreadable
 
 Document = Mapping[str, Any]
 LONGEST_NAME: Final = 512
+LARGEST: Final = 2**53
 
 
 def typed(document: Document, key: str, kind: type | tuple[type, ...], named: str) -> Any:
@@ -69,7 +70,7 @@ def clamp(document: dict[str, Any], keys: Iterable[str], most: int | None, other
     if most is None:
         return []
     sent = [key for key in keys if document.get(key) is not None]
-    above = [key for key in sent if not (isinstance(document[key], int) and document[key] <= most)]
+    above = [key for key in sent if (number := whole(document[key])) is None or not 1 <= number <= most]
     changed = above if sent else [otherwise] if otherwise else []
     document.update(dict.fromkeys(changed, most))
     return [f"{key}={most}" for key in changed]
@@ -77,8 +78,25 @@ def clamp(document: dict[str, Any], keys: Iterable[str], most: int | None, other
 
 def without(document: dict[str, Any], keys: Iterable[str]) -> list[str]:
     """Take keys out; returns what changed."""
-    found = [key for key in keys if document.pop(key, None) not in (None, False)]
+    found = [key for key in keys if asked(document, key)]
+    for key in keys:
+        document.pop(key, None)
     return [f"{key}=off" for key in found]
+
+
+def asked(document: Document, key: str) -> bool:
+    """Whether a key asks for something: 0 does, because some servers answer `logprobs: 0`."""
+    return document.get(key) is not None and document[key] is not False
+
+
+def most_output(document: Document, keys: Iterable[str]) -> int | None:
+    """The most output tokens asked for under these keys; None where none says so."""
+    return max((number for key in keys if (number := whole(document.get(key))) is not None and number > 0), default=None)
+
+
+def whole(value: object) -> int | None:
+    """A whole number of a size that can be counted with, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST else None
 
 
 def tool_names(tools: Any) -> tuple[str, ...]:

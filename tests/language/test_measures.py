@@ -9,7 +9,8 @@ import pytest
 from gateway.facts import Answer, Usage
 from gateway.gate import Gate
 from gateway.language.measures import Measure, Ratio
-from gateway.values import DURATION, FLOAT, INT, SECOND, AtLeast, Missing
+from gateway.language.program import ratio
+from gateway.values import DURATION, FLOAT, INT, SECOND, AtLeast, Failed, Missing
 from tests.judging import CATALOGUE, START, judge, policy
 
 HOUR = 3_600 * SECOND
@@ -196,3 +197,8 @@ def test_a_rule_that_is_off_counts_nothing() -> None:
     )
     decision = judge(Gate(off, CATALOGUE), {"account.id": "a"}).outcome.decision
     assert (decision.measures, decision.ends) == ({}, ())
+
+
+def test_numbers_too_large_to_divide_are_an_error_and_break_nothing() -> None:
+    assert ratio(10**400, 3) == Failed("numbers too large to divide")
+    assert ratio(10**400, 10**400) == 1.0

@@ -45,15 +45,17 @@ def test_the_upstream_gets_less_and_the_caller_is_told(shaky: Gateway, client: h
     assert answer.headers["sluice-reason"] == "reduced-service"
     assert answer.headers["sluice-reference"] == records[0]["reference"]
     assert records[0]["outcome"]["action"] == "restrict"
-    assert records[0]["outcome"]["restriction"] == {"max_tokens": 16, "n": 1, "logprobs": False, "reasoning": False}
+    assert records[0]["outcome"]["restriction"] == {"max_tokens": 16, "n": 1, "logprobs": False}
+    assert records[0]["outcome"]["restricted"] == ["max_tokens=16", "n=1", "logprobs=off"]
 
 
 def test_a_request_that_asks_for_no_more_is_passed_on_as_it_is(shaky: Gateway, client: httpx.Client) -> None:
     raw = json.dumps(asking(max_tokens=8), indent=3).encode()
-    with shaky.recording():
+    with shaky.recording() as records:
         answer = client.post(f"{shaky.url}{CHAT}?do=echo", content=raw, headers=JSON)
     assert base64.b64decode(answer.json()["body"]) == raw
     assert "sluice-restricted" not in answer.headers
+    assert records[0]["outcome"] == {"action": "observe", "would": "observe"}
 
 
 def test_a_compressed_request_is_restricted_and_sent_plain(shaky: Gateway, client: httpx.Client) -> None:
@@ -77,6 +79,13 @@ def test_a_compressed_request_is_restricted_and_sent_plain(shaky: Gateway, clien
          {"reasoning": {"effort": "low"}, "include": ["x"], "max_output_tokens": 16},
          ["max_output_tokens=16", "reasoning.encrypted_content=off", "reasoning.summary=off"]),
         ("chat.completions", {"max_tokens": "many"}, {"max_tokens": 16}, ["max_tokens=16"]),
+        ("chat.completions", {"max_tokens": -1, "logprobs": 0}, {"max_tokens": 16}, ["max_tokens=16", "logprobs=off"]),
+        ("chat.completions", {"max_tokens": True}, {"max_tokens": 16}, ["max_tokens=16"]),
+        ("chat.completions", {"max_output_tokens": 1, "prompt_logprobs": 5},
+         {"max_output_tokens": 1, "max_completion_tokens": 16}, ["max_completion_tokens=16", "prompt_logprobs=off"]),
+        ("responses", {"max_tokens": 1}, {"max_tokens": 1, "max_output_tokens": 16}, ["max_output_tokens=16"]),
+        ("completions", {"max_completion_tokens": 1}, {"max_completion_tokens": 1, "max_tokens": 16}, ["max_tokens=16"]),
+        ("chat.completions", {"max_tokens": 5, "logprobs": False}, {"max_tokens": 5}, []),
         ("embeddings", {"n": 5}, {"n": 5}, []),
     ],
 )  # fmt: skip
@@ -162,14 +171,25 @@ def test_slots_are_held_while_a_stream_runs_and_free_when_it_ends(shaky: Gateway
 
 
 def test_tokens_are_held_back_and_settled_by_what_the_upstream_says(shaky: Gateway, client: httpx.Client) -> None:
-    """100 tokens an hour: each call holds back 77 at first and then takes 18, so two pass and a third does not."""
+    """100 tokens an hour: each call holds back 62 at first and then takes 18, so three pass and a fourth does not."""
     headers = {**JSON, "authorization": "Bearer sk-metered"}
     statuses, left = [], []
-    for _ in range(3):
+    for _ in range(4):
         with shaky.recording():
             answer = client.post(f"{shaky.url}{CHAT}", json=asking("metered"), headers=headers)
         statuses.append(answer.status_code)
         left.append(answer.headers["ratelimit"].split(";")[1])
-    assert statuses == [200, 200, 429]
-    assert left == ["r=23", "r=5", "r=64"]
+    assert statuses == [200, 200, 200, 429]
+    assert left == ["r=38", "r=20", "r=2", "r=46"]
     assert answer.headers["ratelimit-policy"] == '"words";q=100;qu="tokens";w=3600'
+
+
+def test_what_json_can_carry_and_other_readers_cannot_is_written_so_that_they_can(shaky: Gateway, client: httpx.Client) -> None:
+    raw = b'{"model": "restricted", "messages": [{"role": "user", "content": "a \\ud800 b"}], "max_tokens": 99}'
+    with shaky.recording():
+        _, body, _ = sent_up(shaky, client, raw)
+    assert body["messages"][0]["content"] == "a \ud800 b"
+    with shaky.recording():
+        refused = client.post(f"{shaky.url}{CHAT}", content=raw.replace(b"99}", b'99, "temperature": 1e400}'), headers=JSON)
+    assert refused.status_code == 400
+    assert "too large" in refused.json()["error"]["message"]
