@@ -73,6 +73,11 @@ class Engine:
         self._measures = [measure for measure in policy.measures if measure.label in counted]
         specs = [rule.corroborate for rule in rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
+        acting = [rule for rule in rules if rule.mode is Mode.ENFORCE]
+        kinds = {kind for rule in acting for kind in rule.abstain_for}
+        ceilings = {work.ceiling.measure.label for work in self.rules.workloads if work.ceiling and work.kind in kinds}
+        self._needed = {name for rule in acting for measure in rule.measures.values() for name in labels_of(measure)} | ceilings
+        self._vouching = [rule.corroborate for rule in acting if rule.corroborate]
 
     def prepare(self, view: View, limits: bool = True, owner: str = "") -> Prepared:
         """The first batch. `limits` is False for an exchange that is refused anyway and so must take nothing.
@@ -92,6 +97,12 @@ class Engine:
         for plan in self._limits if limits else ():
             self._plan(plan, view, prepared, owner)
         return prepared
+
+    def needs(self, prepared: Prepared) -> bool:
+        """Whether the first batch holds something that an enforced rule or limit needs; losing any other refuses nobody."""
+        if prepared.batch.takes or not self._needed.isdisjoint(prepared.labels):
+            return True
+        return any(spec.shares_notes(other) for spec, _, _ in prepared.noted for other in self._vouching)
 
     def evaluate(
         self, view: View, prepared: Prepared, reply: Reply | None, resting: Mapping[str, str] = NOBODY_RESTS

@@ -2,11 +2,17 @@
 
 Live and dry run differ only in what is handed in here: the source of facts, the state, the ids, the timer and the sink.
 Judging is a generator that yields batches of state operations and receives replies, so that one piece of code serves
-memory (a plain function call), Redis (awaited) and replay. A state that fails to answer is a reply too.
+memory (a plain function call), Redis (awaited) and replay. A state that fails to answer is a reply too: it stands in the way
+of what is enforced only where something enforced was asked of it.
+
+What a judged exchange took is settled later. Where judging itself ends before its time (a client that leaves, a defect), all
+that is known to be taken is given back at once, and with it the leases of a batch of which nobody knows.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Generator
@@ -16,7 +22,7 @@ from typing import Protocol
 from gateway.decision import Mode, Outcome, Room
 from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
 from gateway.engine import Engine
-from gateway.errors import Place, PolicyError, Problem, StateError
+from gateway.errors import PolicyError, StateError
 from gateway.facts import Answer, Cause, End, Facts
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
@@ -24,10 +30,13 @@ from gateway.quarantine import Quarantine
 from gateway.signals import Catalogue, View
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Reply, Take
+from gateway.state.owed import Owed, leases
+from gateway.versions import Versions
 
 _REFUSED_BY_UPSTREAM = 400
 Replied = Reply | StateError
 Judging = Generator[Batch, Replied, Judgement]
+Asked = list[tuple[Batch, Replied | None]]
 
 
 class RemoteState(Protocol):
@@ -76,22 +85,23 @@ class Gate:
         self.ids = ids
         self.timer = timer
         self.state_failures = 0
+        self.versions = Versions()
+        self._owed = Owed()
+        self._releasing: set[asyncio.Future[Replied]] = set()
         self._put_in_force(policy)
 
-    def use(self, policy: Policy) -> None:
+    def use(self, policy: Policy) -> list[str]:
         """Put a policy in force at once; exchanges already judged settle under the one that judged them.
 
-        Counters go on unless a measure's definition changed; quarantines end. Raises PolicyError, and changes nothing, where a
-        pack has a lower version than the one in force: an old policy must not come back unnoticed.
+        Returns what is to be told of it: packs that changed their meaning without a higher version. Counters go on unless a
+        measure's definition changed; quarantines end. Raises PolicyError, and changes nothing, where a pack has a lower version
+        than one that was ever in force here: an old policy must not come back unnoticed.
         """
-        lower = [
-            Problem(Place(f"pack '{name}'"), f"version {version} is lower than {self.policy.packs[name]}, which is in force",
-                    "raise it above that; what was withdrawn comes back under a new version")
-            for name, version in policy.packs.items() if version < self.policy.packs.get(name, 0)
-        ]  # fmt: skip
+        lower, notices = self.versions.change(self.policy, policy)
         if lower:
             raise PolicyError(lower)
         self._put_in_force(policy)
+        return notices
 
     def _put_in_force(self, policy: Policy) -> None:
         self.policy = policy
@@ -107,27 +117,38 @@ class Gate:
         """Judge with state in this process: a plain function call."""
         state = self.state
         assert isinstance(state, MemoryState), "remote state needs judge_remote"
-        judging = self._judging(facts)
+        judging, asked = self._judging(facts), Asked()
         reply: Replied | None = None
-        while True:
-            try:
-                batch = judging.send(reply)  # type: ignore[arg-type]
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            reply = state.apply(batch)
+        try:
+            while True:
+                try:
+                    batch = judging.send(reply)  # type: ignore[arg-type]
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]
+                reply = state.apply(batch)
+                asked.append((batch, reply))
+        except BaseException:  # whatever broke, nobody will settle what was taken
+            state.apply(_abandoned(facts, asked))
+            raise
 
     async def judge_remote(self, facts: Facts) -> Judgement:
         """Judge with whatever state the gate has; only a remote one awaits."""
         if isinstance(self.state, MemoryState):
             return self.judge(facts)
-        judging = self._judging(facts)
+        judging, asked = self._judging(facts), Asked()
         reply: Replied | None = None
-        while True:
-            try:
-                batch = judging.send(reply)  # type: ignore[arg-type]
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            reply = await self._ask(self.state, batch)
+        try:
+            while True:
+                try:
+                    batch = judging.send(reply)  # type: ignore[arg-type]
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]
+                asked.append((batch, None))
+                reply = await self._ask(self.state, batch)
+                asked[-1] = batch, reply
+        except BaseException:  # whoever asked is gone, or something broke: nobody will settle what was taken
+            await self._abandon(self.state, _abandoned(facts, asked))
+            raise
 
     def settle(self, judgement: Judgement, answer: Answer) -> None:
         """Count what is only known after the answer, give back what a refusal took, and hand the record to the sink."""
@@ -147,11 +168,27 @@ class Gate:
         return None
 
     async def _ask(self, state: RemoteState, batch: Batch) -> Replied:
+        riders = self._owed.board(batch)
         try:
-            return await state.apply(batch)
+            reply = await state.apply(batch)
         except StateError as error:
             self.state_failures += 1
+            self._owed.lost(batch, riders)
             return error
+        except BaseException:  # cancelled on the way: what it gives back is owed as after a time-out
+            self._owed.lost(batch, riders)
+            raise
+        self._owed.answered(riders)
+        return reply
+
+    async def _abandon(self, state: RemoteState, batch: Batch) -> None:
+        """Give back what an exchange took that ends while it is judged, however often it is cancelled."""
+        if batch:
+            release = asyncio.ensure_future(self._ask(state, batch))
+            self._releasing.add(release)
+            release.add_done_callback(self._releasing.discard)
+            with contextlib.suppress(asyncio.CancelledError):  # the first one goes on to whoever asked
+                await asyncio.shield(release)
 
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
@@ -164,23 +201,26 @@ class Gate:
         reply = (yield prepared.batch) if prepared.batch else Reply()
         error = reply if isinstance(reply, StateError) else None
         first = None if isinstance(reply, StateError) else reply
+        unsure = leases(prepared.batch) if error else []
+        down = error is not None and engine.needs(prepared)
         evaluated = engine.evaluate(view, prepared, first, quarantine.resting(facts.at))
         rooms: list[Room] = [*first.rooms, *first.shadow_rooms] if first else []
         taken = _taken(prepared.batch, first)
         full = any(not room.allowed and not room.shadow for room in rooms)
-        second = None if refused or full or error else engine.throttles(view, evaluated)
-        if second:
+        second = None if refused or full or down else engine.throttles(view, evaluated)
+        if second and (second.takes or not error):
             reply = yield second
-            error = reply if isinstance(reply, StateError) else error
-            if isinstance(reply, Reply):
+            if isinstance(reply, StateError):
+                error, down = reply, down or bool(second.takes)
+                unsure += leases(second)
+            else:
                 rooms += [*reply.rooms, *reply.shadow_rooms]
                 taken += _taken(second, reply)
         decision = engine.decide(evaluated, rooms)
         quarantine.note(decision.ends, facts.at)
-        down = error is not None
         trouble = Trouble(
             refused, facts.detail if refused is facts.cause else "", down and fail.state is Fail.REFUSE,
-            any(map(self.fail.refuses, causes)) or (down and self.fail.state is Fail.REFUSE),
+            any(map(self.fail.refuses, causes)) or (error is not None and self.fail.state is Fail.REFUSE),
         )  # fmt: skip
         enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
         told = enforced.refusal is None or enforced.refusal.status == 429
@@ -193,6 +233,7 @@ class Gate:
         refused_in_shadow = [take for take in taken if take.limit.shadow] if enforced.would.refuses else []
         returns = taken if enforced.refusal is not None else refused_in_shadow
         held = [take for take in taken if take not in returns]
+        returns = [*returns, *unsure]
         return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, self.timer() - started)
 
     def _credential_cause(self, view: View) -> Cause | None:
@@ -219,6 +260,11 @@ def under(policy: Policy, mode: Mode) -> Policy:
     return replace(policy, rules=tuple(rules), limits=tuple(limits))
 
 
+def _abandoned(facts: Facts, asked: Asked) -> Batch:
+    back = [take for batch, reply in asked for take in (_taken(batch, reply) if isinstance(reply, Reply) else leases(batch))]
+    return Batch(facts.at, returns=[(take, facts.at) for take in back])
+
+
 def _taken(batch: Batch, reply: Reply | None) -> list[Take]:
     if reply is None:
         return []
@@ -232,5 +278,6 @@ def _settling(judgement: Judgement, answer: Answer) -> Batch:
     unused = answer.end is End.UPSTREAM_FAILED or (answer.status or 0) >= _REFUSED_BY_UPSTREAM
     back = [*judgement.returns, *judgement.engine.settled(view, judgement.held, unused)]
     batch.returns = [(take, judgement.facts.at) for take in back]
+    batch.over = judgement.facts.at + (answer.duration or 0)
     judgement.view = view
     return batch

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RANKS = [
-    {"gateway.errors", "gateway.values", "gateway.facts"},
+    {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode"},
     {"gateway.decision", "gateway.strict"},
     {"gateway.signals", "gateway.protocol"},
     {"gateway.credentials", "gateway.state", "gateway.registry"},
@@ -20,7 +20,7 @@ RANKS = [
     {"gateway.readings"},
     {"gateway.evaluation"},
     {"gateway.engine"},
-    {"gateway.enforcement", "gateway.judgement", "gateway.quarantine"},
+    {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
     {"gateway.audit"},
     {"gateway.gate"},
     {"gateway.web.answers", "gateway.web.tap", "gateway.web.intake", "gateway.web.server", "gateway.config"},
@@ -35,12 +35,12 @@ RANKS = [
 ]
 CORE = (
     "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "evaluation", "engine", "enforcement",
-    "judgement", "gate", "quarantine",
+    "judgement", "gate", "quarantine", "versions", "unicode",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {
     "gateway.facts", "gateway.decision", "gateway.errors", "gateway.values", "gateway.signals", "gateway.protocol",
-    "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins",
+    "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins", "gateway.unicode",
 }  # fmt: skip
 
 

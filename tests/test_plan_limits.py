@@ -138,6 +138,28 @@ def test_more_than_was_held_back_is_taken_all_the_same_and_must_leave_the_window
     assert ask(judging, START + 60 * SECOND).outcome.action is Action.ALLOW
 
 
+@pytest.mark.parametrize("window", ["fixed", "moving"])
+def test_an_answer_that_ends_in_another_window_counts_there(window: str) -> None:
+    """One request a minute, at its last second, each answered in the next one with five times what a minute allows."""
+    judging, found = gate("10000 tokens/minute", more=f", window: {window}"), []
+    last_second = START - START % (60 * SECOND) + 59 * SECOND
+    for minute in range(5):
+        judgement = ask(judging, last_second + minute * 60 * SECOND)
+        found.append(judgement.outcome.action)
+        refused = judgement.outcome.refusal is not None
+        answer = Answer(429, end=End.REFUSED) if refused else Answer(200, Usage(100, 50_000), duration=55 * SECOND)
+        judging.settle(judgement, answer)
+    assert found == [Action.ALLOW, Action.THROTTLE] * 2 + [Action.ALLOW]
+
+
+def test_what_was_not_used_makes_no_room_in_another_window() -> None:
+    judging, end = gate("150 tokens/minute"), START - START % (60 * SECOND) + 60 * SECOND
+    first = ask(judging, end - SECOND)
+    assert ask(judging, end).outcome.action is Action.ALLOW
+    judging.settle(first, Answer(200, Usage(1, 1), duration=2 * SECOND))
+    assert ask(judging, end + 2 * SECOND).outcome.action is Action.THROTTLE
+
+
 @pytest.mark.parametrize(
     ("model", "held", "used"),
     [

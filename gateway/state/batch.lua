@@ -18,8 +18,11 @@ local function key() key_at = key_at + 1; return KEYS[key_at] end
 local function text() text_at = text_at + 1; return ARGV[text_at] end
 local function whole(n) return string.format("%.0f", n) end
 
-local SLICES, LOOK, SECOND = number(), "-", 1000000
-local at = number()
+local SLICES, LOOK, SECOND, LARGEST, HALF = number(), "-", 1000000, 2 ^ 53 - 1, 2 ^ 26
+local at, over = number(), number()
+
+-- `operations.bounded`: past this a double no longer tells whole numbers apart, and prints as inf in the end.
+local function bounded(n) return math.max(-LARGEST, math.min(LARGEST, n)) end
 
 -- Count, sum: one string, «newest c0 … c7»; slice s is counted in the ring at s % SLICES.
 local function counter(slice, ttl, cap, counted)
@@ -35,16 +38,19 @@ local function counter(slice, ttl, cap, counted)
     newest = slice
   end
   if counted ~= LOOK and slice > newest - SLICES then
-    cells[2 + slice % SLICES] = cells[2 + slice % SLICES] + tonumber(counted)
+    cells[2 + slice % SLICES] = bounded(cells[2 + slice % SLICES] + tonumber(counted))
   end
-  local total = 0
-  for place = 2, SLICES + 1 do total = total + cells[place] end
+  local high, low = 0, 0 -- summed apart, so that slices which cancel out leave the exact rest
+  for place = 2, SLICES + 1 do
+    high = high + math.floor(cells[place] / HALF)
+    low = low + cells[place] % HALF
+  end
   if fresh or counted ~= LOOK then
     cells[1] = newest
     for place = 1, SLICES + 1 do cells[place] = whole(cells[place]) end
     call("SET", name, table.concat(cells, " "), "PX", ttl)
   end
-  return total, 0
+  return bounded(high * HALF + low), 0
 end
 
 -- Distinct: one sorted set, each value scored by its newest slice. Two members are no values (those start with : or #):
@@ -246,7 +252,7 @@ function bucket.kept(take, now)
   newest = math.max(cells[1] or -1, math.floor(now / take.own))
   local slices = {}
   for place = 2, #cells, 2 do
-    if cells[place] > newest - take.covered and cells[place + 1] > 0 then slices[cells[place]] = cells[place + 1] end
+    if cells[place] > newest - take.covered then slices[cells[place]] = cells[place + 1] end
   end
   return newest, slices
 end
@@ -270,19 +276,22 @@ function bucket.standing(take)
   return held, ((oldest or newest) + take.covered) * take.own
 end
 
-function bucket.add(take, then_at, units)
-  local newest, slices = bucket.kept(take, at)
+function bucket.add(take, then_at, now, units)
+  local newest, slices = bucket.kept(take, math.max(then_at, now))
   local slice = math.floor(then_at / take.own)
-  if slice > newest - take.covered then
-    slices[slice] = math.max(0, (slices[slice] or 0) + units)
-    bucket.write(take, math.max(newest, slice), slices)
+  local gone = slice <= newest - take.covered
+  if gone then slice = newest end
+  if units > 0 or not gone then
+    local left = bounded((slices[slice] or 0) + units)
+    slices[slice] = left > 0 and left or nil
   end
+  bucket.write(take, newest, slices)
 end
 
-function bucket.hit(take) bucket.add(take, at, take.cost) end
+function bucket.hit(take) bucket.add(take, at, at, take.cost) end
 
 function bucket.give_back(take)
-  if call("EXISTS", take.name) == 1 then bucket.add(take, take.at, -take.cost) end
+  if take.cost < 0 or call("EXISTS", take.name) == 1 then bucket.add(take, take.at, over, -take.cost) end
 end
 
 -- Lease: a sorted set of owners, scored by when their slot ends.

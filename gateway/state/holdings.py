@@ -6,7 +6,9 @@ over. Amounts are whole numbers (`operations.Unit`), so that nothing is lost to 
 **Buckets.** A fixed window lies on the epoch grid. A moving one is cut into `SLICES` slices and covers the current one and
 `SLICES` before it: never less than its period, so no stretch of a period ever holds more than the amount was when taken;
 at most an eighth of the period longer, so that room may come back that much late. Units used beyond what was taken still
-count: what they overdraw must leave the window before anything is admitted.
+count: what they overdraw must leave the window before anything is admitted. They lie in the slice of their take, as long as
+that is covered when the exchange is over, and in the newest one after that: nobody takes more by being told late. Units that
+were not used come back to the slice of their take only: what has left the window with it makes no room a second time.
 
 **Leases.** Each has an owner and ends by itself after the limit's period, so that an exchange that is never settled cannot
 hold its slot for good.
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from gateway.state.operations import SLICES, Limit, Pace, Take, Unit, kept
+from gateway.state.operations import SLICES, Limit, Pace, Take, Unit, bounded, kept
 from gateway.values import SECOND
 
 _SWEPT = 2
@@ -34,7 +36,9 @@ class Holding(Protocol):
 
     def take(self, take: Take, at: int) -> None: ...
 
-    def give_back(self, take: Take, at: int, now: int) -> None: ...
+    def give_back(self, take: Take, at: int, now: int) -> None:
+        """Undo a take made at the time `at`; it is now `now`. A negative cost takes that much more."""
+        ...
 
     def gone(self, limit: Limit, at: int) -> bool:
         """Whether nothing is held any more."""
@@ -42,7 +46,7 @@ class Holding(Protocol):
 
 
 class Bucket:
-    """Units by slice; a fixed window has one slice as long as itself."""
+    """Units by slice, none of them zero; a fixed window has one slice as long as itself. Looking turns nothing."""
 
     __slots__ = ("_newest", "_slices")
 
@@ -52,15 +56,15 @@ class Bucket:
 
     def standing(self, limit: Limit, at: int) -> tuple[int, int]:
         length, covered = grid(limit)
-        self._turn(at // length, covered)
-        oldest = min(self._slices, default=self._newest)
-        return sum(self._slices.values()), (oldest + covered) * length
+        newest = max(self._newest, at // length)
+        held = [place for place in self._slices if place > newest - covered]
+        return sum([self._slices[place] for place in held]), (min(held, default=newest) + covered) * length
 
     def take(self, take: Take, at: int) -> None:
-        self._add(take.limit, at, at, take.cost)
+        self._add(take.limit, at, at, bounded(take.cost))
 
     def give_back(self, take: Take, at: int, now: int) -> None:
-        self._add(take.limit, at, now, -take.cost)
+        self._add(take.limit, at, now, -bounded(take.cost))
 
     def gone(self, limit: Limit, at: int) -> bool:
         length, covered = grid(limit)
@@ -70,13 +74,18 @@ class Bucket:
         length, covered = grid(limit)
         place = at // length
         self._turn(max(place, now // length), covered)
-        if place > self._newest - covered:
-            self._slices[place] = max(0, self._slices.get(place, 0) + units)
+        if place <= self._newest - covered:
+            if units <= 0:
+                return
+            place = self._newest
+        left = bounded(self._slices.pop(place, 0) + units)
+        if left > 0:
+            self._slices[place] = left
 
     def _turn(self, place: int, covered: int) -> None:
         if place > self._newest:
             self._newest = place
-            self._slices = {old: units for old, units in self._slices.items() if old > place - covered and units}
+            self._slices = {old: units for old, units in self._slices.items() if old > place - covered}
 
 
 class Leases:
@@ -128,18 +137,24 @@ class Holdings:
 
     def take(self, take: Take, at: int) -> None:
         """Hold a take's units, whether or not there is room."""
-        name = _name(take)
-        holding, _ = self._held.pop(name, (None, take.limit))
-        holding = holding or _KINDS[take.limit.unit]()
-        holding.take(take, at)
-        self._held[name] = (holding, take.limit)
+        self._moved(take).take(take, at)
         self._sweep(at)
 
     def give_back(self, take: Take, at: int, now: int) -> None:
-        """Give back units taken at the time `at`; the time is now `now` (both µs)."""
-        found = self._held.get(_name(take))
-        if found is not None:
+        """Give back units taken at the time `at`; the time is now `now` (both µs). What takes more is never lost."""
+        if take.cost < 0:
+            self._moved(take).give_back(take, at, now)
+            self._sweep(now)
+        elif (found := self._held.get(_name(take))) is not None:
             found[0].give_back(take, at, now)
+
+    def _moved(self, take: Take) -> Holding:
+        """The counter of a take, a new one if need be, behind those that were used before it."""
+        name = _name(take)
+        found = self._held.pop(name, None)
+        holding = found[0] if found else _KINDS[take.limit.unit]()
+        self._held[name] = (holding, take.limit)
+        return holding
 
     def _sweep(self, at: int) -> None:
         for _ in range(_SWEPT):

@@ -156,7 +156,7 @@ class Limits:
         return [_room(take.limit, fit, self._standing(take, at)) for fit, take in zip(fits, takes, strict=True)]
 
     def give_back(self, take: Take, at: int, now: int) -> None:
-        """Undo a take made at the time `at` (µs), or as many of its units as it says, where its window still holds them."""
+        """Undo a take made at the time `at` (µs), or as many of its units as it says (`holdings` says where)."""
         if take.limit.unit is not Unit.REQUESTS:
             self._holdings.give_back(take, at, now)
             return

@@ -24,7 +24,7 @@ class MemoryState:
     def apply(self, batch: Batch) -> Reply:
         """Every operation of the batch, at the batch's time."""
         for take, at in batch.returns:
-            (self.shadow_limits if take.limit.shadow else self.limits).give_back(take, at, batch.at)
+            (self.shadow_limits if take.limit.shadow else self.limits).give_back(take, at, max(batch.at, batch.over))
         readings = [self._table(sight.window, batch.at).see(sight.key, sight.value, batch.at) for sight in batch.sights] \
             if batch.sights else []  # fmt: skip
         rooms = self.limits.take(batch.takes, batch.at) if batch.takes else []

@@ -75,6 +75,15 @@ NANO: Final = 1_000_000_000
 LARGEST_AMOUNT: Final = 2**53 - 1
 
 
+def bounded(number: int) -> int:
+    """The nearest number that every store counts exactly: from -`LARGEST_AMOUNT` to `LARGEST_AMOUNT`.
+
+    >>> bounded(10**400) == LARGEST_AMOUNT
+    True
+    """
+    return number if -LARGEST_AMOUNT <= number <= LARGEST_AMOUNT else LARGEST_AMOUNT if number > 0 else -LARGEST_AMOUNT
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `amount` units per `period` seconds for a key.
@@ -94,7 +103,8 @@ class Limit:
 class Sight:
     """Look at a window under a key and, unless `value` is None, count it first.
 
-    value: 1 for a count, the amount for a sum and a quantile, the text for distinct and top share.
+    value: 1 for a count, the amount for a sum and a quantile, the text for distinct and top share. Amounts and sums of them
+    end at `bounded`, whatever a caller wrote.
     """
 
     window: Window
@@ -120,7 +130,8 @@ class Batch:
     """Everything one exchange asks of the state at one time.
 
     takes: taken together or not at all. shadow_takes: the same, on counters of their own. returns: units taken earlier, with
-    the time of the take, by a request that was then refused or took another amount; they are given back first.
+    the time of the take, by a request that was then refused or took another amount; they are given back first. over: when the
+    exchange of the returns was over (µs), where that is later than the batch's time.
     """
 
     at: int
@@ -128,6 +139,7 @@ class Batch:
     takes: list[Take] = field(default_factory=list)
     shadow_takes: list[Take] = field(default_factory=list)
     returns: list[tuple[Take, int]] = field(default_factory=list)
+    over: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.sights or self.takes or self.shadow_takes or self.returns)
@@ -148,8 +160,10 @@ _EXACT: Final = 128
 def bin_of(value: int) -> int:
     """The bin of a whole number: its own below 256, from there one for every 1/128 of the power of two below it.
 
-    Numbers below zero count as zero. After Gil Tene's HdrHistogram: whole numbers only, so that every store bins alike.
+    Numbers below zero count as zero, those past `LARGEST_AMOUNT` as that. After Gil Tene's HdrHistogram: whole numbers only, so
+    that every store bins alike.
     """
+    value = min(value, LARGEST_AMOUNT)
     if value < 2 * _EXACT:
         return max(value, 0)
     power = value.bit_length() - 8

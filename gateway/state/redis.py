@@ -7,10 +7,11 @@ machine's decides anything. What cannot be the same:
   belongs in memory;
 - events later than `operations.LATENESS` may find a key in Redis that memory has forgotten, and memory's `max_keys` has
   no counterpart: how much Redis holds, and what it does when full, is Redis' own setting (use `noeviction`: then a
-  full Redis is an error that shows, not a limit that is forgotten);
-- sums are exact below 2^53.
+  full Redis is an error that shows, not a limit that is forgotten).
 
-A batch that timed out may still have been counted: limits then admit too little, never too much.
+A batch that timed out may still have been counted. What it took of requests, tokens and money stays taken until it leaves the
+window, because giving back what was perhaps never taken would make room: limits then admit too little, never too much. Leases
+are given back by their owner's name, which makes no room that was not taken; `owed` says when.
 
 Every key goes through KEYS, but no hash tag ties the keys of a batch to one slot: this is for one Redis (with replicas, if
 wished), not yet for a cluster.
@@ -33,7 +34,21 @@ from gateway.decision import Room
 from gateway.errors import StateError
 from gateway.state.holdings import grid
 from gateway.state.limits import needed
-from gateway.state.operations import SLICES, Batch, Count, Limit, Reply, Sight, Take, Unit, Window, bin_of, edge_of, joined
+from gateway.state.operations import (
+    SLICES,
+    Batch,
+    Count,
+    Limit,
+    Reply,
+    Sight,
+    Take,
+    Unit,
+    Window,
+    bin_of,
+    bounded,
+    edge_of,
+    joined,
+)
 from gateway.state.windows import NO_ZERO
 from gateway.values import SECOND, AtLeast
 
@@ -87,8 +102,13 @@ class RedisState:
         except (RedisError, OSError) as error:
             self._problem = f"Redis at {self._where}: {error}"
         else:
-            self._problem = ""
-            return read(batch, answer)
+            try:
+                reply = read(batch, answer)
+            except (ValueError, AttributeError):  # not what the script writes, whoever wrote it
+                self._problem = f"Redis at {self._where} gave an answer that cannot be read"
+            else:
+                self._problem = ""
+                return reply
         raise StateError(self._problem)
 
     def health(self) -> dict[str, object]:
@@ -120,7 +140,7 @@ def written(batch: Batch, prefix: str) -> tuple[list[bytes], list[bytes]]:
     """The keys and arguments of the script for a batch; `batch.lua` says how it reads them."""
     keys: list[bytes] = []
     texts: list[bytes] = []
-    words = [f"{SLICES} {batch.at} {len(batch.returns)}"]
+    words = [f"{SLICES} {batch.at} {max(batch.at, batch.over)} {len(batch.returns)}"]
     for take, at in batch.returns:
         keys.append(_limit_key(prefix, take))
         words.append(f"{_take(take, at, take.cost, texts)} {at}")
@@ -137,8 +157,11 @@ def written(batch: Batch, prefix: str) -> tuple[list[bytes], list[bytes]]:
 
 
 def read(batch: Batch, answer: bytes) -> Reply:
-    """The reply to a batch from the script's numbers."""
-    numbers = map(int, answer.split())
+    """The reply to a batch from the script's numbers. Raises ValueError where they are not what the batch asked for."""
+    found = [int(number) for number in answer.split()]
+    if len(found) != 2 * len(batch.sights) + 3 * len(batch.takes) + 3 * len(batch.shadow_takes):
+        raise ValueError(f"{len(found)} numbers")
+    numbers = iter(found)
     readings = [_reading(sight.window.kind, next(numbers), next(numbers)) for sight in batch.sights]
     rooms = [_room(take.limit, next(numbers), next(numbers), next(numbers)) for take in batch.takes]
     shadow = [_room(take.limit, next(numbers), next(numbers), next(numbers)) for take in batch.shadow_takes]
@@ -149,7 +172,7 @@ def _sight(sight: Sight, at: int, texts: list[bytes]) -> str:
     window, counted = sight.window, "-"
     if sight.value is not None:
         if window.kind in (Count.COUNT, Count.SUM):
-            counted = str(int(sight.value))
+            counted = str(bounded(int(sight.value)))
         else:
             counted = "="
             texts.append(_text(window, sight.value))
@@ -169,7 +192,7 @@ def _take(take: Take, at: int, need: int, texts: list[bytes]) -> str:
     """
     limit = take.limit
     period = limit.period * SECOND
-    words = f"{limit.amount} {need} {take.cost} {period} {_expiry(period)}"
+    words = f"{limit.amount} {bounded(need)} {bounded(take.cost)} {period} {_expiry(period)}"
     if limit.unit is Unit.CONCURRENT:
         texts.append(take.owner.encode())
         return f"lease {words} 0 0"

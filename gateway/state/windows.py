@@ -7,14 +7,14 @@ bounded by the keys active in the last two such times, and by `max_keys`, withou
 
 from __future__ import annotations
 
-from gateway.state.operations import SLICES, Count, Window, bin_of, edge_of, kept, rank_among
+from gateway.state.operations import SLICES, Count, Window, bin_of, bounded, edge_of, kept, rank_among
 from gateway.values import AtLeast
 
 Reading = int | float | AtLeast | None
 
 
 class Counter:
-    """A count or sum of integers over the slices of a window."""
+    """A count or sum of integers over the slices of a window; what is counted, a slice and the whole are each `bounded`."""
 
     __slots__ = ("_newest", "_slices", "_total")
 
@@ -26,12 +26,13 @@ class Counter:
     def add(self, at: int, value: int | str, window: Window) -> None:
         self._advance(at)
         if at > self._newest - SLICES:
-            self._slices[at % SLICES] += int(value)
-            self._total += int(value)
+            before = self._slices[at % SLICES]
+            after = self._slices[at % SLICES] = bounded(before + bounded(int(value)))
+            self._total += after - before
 
     def read(self, at: int, window: Window) -> Reading:
         self._advance(at)
-        return self._total
+        return bounded(self._total)
 
     def _advance(self, at: int) -> None:
         if at <= self._newest:

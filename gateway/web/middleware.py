@@ -81,9 +81,8 @@ class PolicyMiddleware:
         if not await _read_body(exchange, scope, receive):
             return
         judgement = await self.door.gate.judge_remote(exchange.facts())
-        plan = exchange.judged(judgement)
         try:
-            await self._carry_out(plan, exchange, scope, receive, send)
+            await self._carry_out(exchange.judged(judgement), exchange, scope, receive, send)
         except asyncio.CancelledError:
             await self._settle(exchange, End.CLIENT_GONE)
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Action, Mode, Verdict
-from gateway.facts import Cause, Facts
+from gateway.enforcement import Fail, FailModes
+from gateway.errors import StateError
+from gateway.facts import Answer, Cause, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language import emit
+from gateway.state.memory import MemoryState
+from gateway.state.operations import Batch, Reply
 from gateway.values import SECOND, Failed
 from tests.judging import CATALOGUE, START, judge, policy
-from tests.strategies import WRONG, Plain, Sent, exchanges, facts, judged, packs
+from tests.strategies import WORKLOADS, WRONG, Plain, Sent, exchanges, facts, judged, packs, text
 
 SETTINGS = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 ENFORCED = packs("p", (Mode.ENFORCE,))
@@ -250,3 +256,113 @@ limits:
     gate = Gate(policy(written), CATALOGUE)
     found = [judge(gate, {"request.method": "POST", "client.country": c}).outcome.would for c in ("KP", "KP", "FR", "FR", "FR")]
     assert found == [Action.DENY, Action.DENY, Action.ALLOW, Action.ALLOW, Action.THROTTLE]
+
+
+# Shared state that does not answer: a trip that only shadow rules need may fail, and nobody is refused for it
+
+
+class Lossy:
+    """Shared state on the other side of a line that loses the batches it is told to: the first trip's, or the throttles'."""
+
+    local = False
+
+    def __init__(self) -> None:
+        self.memory, self.lost = MemoryState(), frozenset[str]()
+
+    async def apply(self, batch: Batch) -> Reply:
+        takes = [*batch.takes, *batch.shadow_takes]
+        trip = "second" if takes and all(take.limit.id.startswith("rule:") for take in takes) else "first"
+        if trip in self.lost:
+            raise StateError(f"the {trip} trip was lost")
+        return self.memory.apply(batch)
+
+    def health(self) -> dict[str, object]:
+        return {}
+
+
+async def judged_with_losses(
+    written: Sequence[Plain], sent: Sequence[Sent], losses: Sequence[frozenset[str]], fail: Fail
+) -> list[Judgement]:
+    """Every exchange judged with its losses and settled without any."""
+    state, at, found = Lossy(), START, []
+    in_force = policy(*map(text, written), text(WORKLOADS))
+    gate = Gate(in_force, CATALOGUE, state=state, fail=FailModes(state=fail), ids=lambda facts: "id", timer=lambda: 0)
+    for one, lost in zip(sent, losses, strict=False):
+        at += one.after * SECOND
+        state.lost = lost
+        judgement = await gate.judge_remote(facts(one, at))
+        state.lost = frozenset()
+        await gate.settle_remote(judgement, Answer(one.status))
+        found.append(judgement)
+    return found
+
+
+LOSSES = st.sampled_from([frozenset[str](), frozenset({"first"}), frozenset({"second"}), frozenset({"first", "second"})])
+
+
+@SETTINGS
+@given(
+    written=packs("p", (Mode.ENFORCE,), most=2),
+    shadow=SHADOW,
+    sent=exchanges(),
+    losses=st.lists(LOSSES, min_size=12, max_size=12),
+    fail=st.sampled_from(Fail),
+)
+def test_trips_that_fail_change_nothing_for_the_enforced_that_they_do_not_change_without_shadow_rules(
+    written: Plain, shadow: Plain, sent: Any, losses: list[frozenset[str]], fail: Fail
+) -> None:
+    without = asyncio.run(judged_with_losses([written], sent, losses, fail))
+    beside = asyncio.run(judged_with_losses([written, shadow], sent, losses, fail))
+    measures = labels(without) & labels(beside)
+    assert [enforced(one, measures) for one in without] == [enforced(one, measures) for one in beside]
+
+
+MEASURED = ", measures: {n: {count: true, per: [account.id], window: 1m}}"
+SHADOWY = {
+    "a throttle": (rule("s.r", ANY, THROTTLE, "shadow"), "[]", "second"),
+    "a measure": (rule("s.r", "{n: {gt: 5}}", "{action: deny}", "shadow", more=MEASURED), "[]", "first"),
+    "corroboration": (rule("s.r", ANY, "{action: deny}", "shadow", more=CORROBORATED), "[]", "first"),
+    "a limit": ("", "[{id: s.l, per: [account.id], limit: 9/minute, on_missing: skip, mode: shadow}]", "first"),
+    "slots": ("", "[{id: s.l, per: [account.id], limit: 9 concurrent, on_missing: skip, mode: shadow}]", "first"),
+}
+ENFORCED_TAG = rule("p.tag", ANY, "{action: tag, tag: t}", "enforce")
+
+
+def lossy(*packs_: str, lost: str, fail: Fail = Fail.REFUSE) -> Judgement:
+    state = Lossy()
+    state.lost = frozenset({lost})
+    gate = Gate(policy(*packs_), CATALOGUE, state=state, fail=FailModes(state=fail))
+    return asyncio.run(gate.judge_remote(facts(Sent({"account.id": "a"}, 0, 200), START)))
+
+
+@pytest.mark.parametrize("what", list(SHADOWY))
+def test_a_trip_for_shadow_rules_alone_refuses_nobody_and_is_told(what: str) -> None:
+    shadow, limits, lost = SHADOWY[what]
+    judgement = lossy(pack(ENFORCED_TAG), pack(*filter(None, [shadow]), name="s", limits=limits), lost=lost)
+    outcome = judgement.outcome
+    assert (outcome.action, outcome.refusal, outcome.tags) == (Action.TAG, None, ("t",))
+    assert (outcome.would, outcome.state_error) == (Action.DENY, f"the {lost} trip was lost")
+    open_ = lossy(pack(ENFORCED_TAG), pack(*filter(None, [shadow]), name="s", limits=limits), lost=lost, fail=Fail.PASS).outcome
+    assert (open_.refusal, open_.state_error) == (None, f"the {lost} trip was lost")
+    assert open_.would < Action.VERIFY
+
+
+@pytest.mark.parametrize("what", list(SHADOWY))
+def test_the_same_trip_for_something_enforced_refuses(what: str) -> None:
+    shadow, limits, lost = SHADOWY[what]
+    enforced_ = [part.replace("mode: shadow", "mode: enforce") for part in (shadow, limits)]
+    outcome = lossy(pack(ENFORCED_TAG), pack(*filter(None, enforced_[:1]), name="s", limits=enforced_[1]), lost=lost).outcome
+    assert outcome.refusal is not None
+    assert (outcome.refusal.status, outcome.refusal.by) == (503, ("state",))
+
+
+def test_an_enforced_throttle_is_asked_although_the_trip_of_a_shadow_measure_failed() -> None:
+    state = Lossy()
+    shadow = rule("s.r", "{n: {gt: 5}}", "{action: deny}", "shadow", more=MEASURED)
+    gate = Gate(policy(pack(rule("p.r", ANY, THROTTLE, "enforce"), shadow.replace("s.r", "p.s"))), CATALOGUE, state=state)
+    state.lost = frozenset({"first"})
+
+    async def use() -> list[Action]:
+        return [(await gate.judge_remote(facts(Sent({"account.id": "a"}, 0, 200), START + n))).outcome.action for n in range(5)]
+
+    assert asyncio.run(use()) == [Action.OBSERVE] * 3 + [Action.THROTTLE] * 2

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from gateway.state.redis import RedisState
+
+PATIENT = 10.0
+_prefixes = count()
 
 
 class Server:
@@ -89,6 +97,20 @@ class Server:
                     break
                 if origin != b"lua":
                     seen.append(command.decode().lower())
+
+
+def with_state(server: Server, use: Callable[[RedisState], Awaitable[Any]], **options: Any) -> Any:
+    """Run `use` with a state on the server, under a prefix of its own, and close it."""
+
+    async def run() -> Any:
+        options.setdefault("prefix", f"t{next(_prefixes)}")
+        state = RedisState(server.url, **{"timeout": PATIENT} | options)
+        try:
+            return await use(state)
+        finally:
+            await state.close()
+
+    return asyncio.run(run())
 
 
 @pytest.fixture(scope="session")

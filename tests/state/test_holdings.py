@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.state.limits import Limits
-from gateway.state.operations import SLICES, Limit, Pace, Take, Unit
+from gateway.state.operations import LARGEST_AMOUNT, SLICES, Limit, Pace, Take, Unit
 from gateway.values import SECOND
 
 START = 1_793_500_000 * SECOND
@@ -90,6 +90,53 @@ def test_units_of_a_window_that_has_passed_are_not_given_back() -> None:
     assert taken(limits, limit, START + PERIOD, 10)
     limits.give_back(Take(limit, KEY, 10), START, START + PERIOD + 1)
     assert not taken(limits, limit, START + PERIOD + 2, 1)
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+def test_what_was_used_beyond_counts_in_the_newest_slice_where_its_own_has_left(pace: Pace) -> None:
+    limits, limit, late = Limits(), tokens(100, pace), START + 2 * PERIOD
+    assert taken(limits, limit, START, 80)
+    limits.give_back(Take(limit, KEY, -50), START, late)
+    assert not taken(limits, limit, late, 51), "fifty more than the eighty that were held back and have left"
+    assert taken(limits, limit, late, 50)
+    assert not taken(limits, limit, late + PERIOD - 1 - late % PERIOD, 1)
+
+
+def test_what_was_used_beyond_counts_although_the_counter_is_forgotten() -> None:
+    limits, limit, late = Limits(), tokens(100), START + 100 * PERIOD
+    assert taken(limits, limit, START, 80)
+    for number in range(5):
+        limits.take([Take(limit, (str(number),))], late)
+    assert len(limits) == 5
+    limits.give_back(Take(limit, KEY, -50), START, late)
+    assert not taken(limits, limit, late, 51)
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+def test_a_late_take_is_counted(pace: Pace) -> None:
+    limits, limit = Limits(), tokens(10, pace)
+    assert taken(limits, limit, START + 2 * PERIOD, 1)
+    assert [taken(limits, limit, START, 5) for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+def test_an_empty_slice_does_not_say_when_there_is_room_again(pace: Pace) -> None:
+    limits, limit, later = Limits(), tokens(10, pace), START + PERIOD // 2
+    assert taken(limits, limit, START, 5)
+    (fresh,) = Limits().take([Take(limit, KEY, 5)], later)
+    assert taken(limits, limit, later, 5)
+    limits.give_back(Take(limit, KEY, 5), START, later)
+    assert limits.take([Take(limit, KEY, 0)], later) == [fresh]
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+def test_units_end_where_every_store_still_counts_them(pace: Pace) -> None:
+    limits, limit = Limits(), tokens(LARGEST_AMOUNT, pace)
+    assert taken(limits, limit, START, 1)
+    limits.give_back(Take(limit, KEY, -(10**400)), START, START)
+    assert not taken(limits, limit, START, 1)
+    limits.give_back(Take(limit, KEY, 7), START, START)
+    assert taken(limits, limit, START, 7)
 
 
 def test_giving_back_what_was_never_taken_makes_no_room() -> None:

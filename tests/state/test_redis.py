@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -24,11 +22,10 @@ from gateway.state.operations import Batch, Count, Limit, Pace, Reply, Sight, Ta
 from gateway.state.redis import RedisState
 from gateway.values import SECOND, AtLeast
 from tests.judging import CATALOGUE, facts, policy
-from tests.state.conftest import Server
+from tests.state.conftest import PATIENT, Server, with_state
 
 START = 1_793_500_000 * SECOND
 LENGTH = 8 * SECOND
-PATIENT = 10.0
 WINDOW = Window("count", Count.COUNT, LENGTH)
 LOOK = Batch(START, [Sight(WINDOW, ("a",), 1)])
 PACK = """
@@ -47,21 +44,6 @@ rules:
 limits:
   - {id: plan, per: [account.id], limit: 50/minute, on_missing: skip, mode: enforce}
 """
-_prefixes = count()
-
-
-def with_state(server: Server, use: Callable[[RedisState], Awaitable[Any]], **options: Any) -> Any:
-    """Run `use` with a state on the server, under a prefix of its own, and close it."""
-
-    async def run() -> Any:
-        options.setdefault("prefix", f"t{next(_prefixes)}")
-        state = RedisState(server.url, **{"timeout": PATIENT} | options)
-        try:
-            return await use(state)
-        finally:
-            await state.close()
-
-    return asyncio.run(run())
 
 
 def answered(server: Server, *batches: Batch, **options: Any) -> list[Reply]:
@@ -89,13 +71,16 @@ limits = st.builds(
 )
 
 
+huge = st.sampled_from([2**53, -(2**53), 10**400, -(10**400)])
+
+
 def values(window: Window) -> st.SearchStrategy[int | str | None]:
     if window.kind is Count.COUNT:
         return st.sampled_from([1, 1, None])
     if window.kind is Count.QUANTILE:
-        return st.one_of(st.none(), st.integers(-5, 600), st.integers(0, 2**52))
+        return st.one_of(st.none(), st.integers(-5, 600), st.integers(0, 2**52), huge)
     if window.kind is Count.SUM:
-        return st.one_of(st.none(), st.integers(-5, 2**48))
+        return st.one_of(st.none(), st.integers(-5, 2**48), st.integers(-(2**53), 2**53), huge)
     return st.one_of(st.none(), awkward)
 
 

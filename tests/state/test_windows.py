@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.state.operations import SLICES, Count, Window, bin_of, edge_of, kept
+from gateway.state.operations import LARGEST_AMOUNT, SLICES, Count, Window, bin_of, bounded, edge_of, kept
 from gateway.state.windows import NO_ZERO, Reading, Table
 from gateway.values import SECOND, AtLeast
 
@@ -165,13 +165,27 @@ def test_looking_counts_nothing_and_keeps_nothing(kind: Count) -> None:
     assert [table.see(KEY, None, START) for _ in range(2)] == [first, first]
 
 
-@given(value=st.one_of(st.integers(0, 2_000), st.integers(0, 2**62)), more=st.integers(0, 2_000))
+@given(value=st.one_of(st.integers(0, 2_000), st.integers(0, LARGEST_AMOUNT)), more=st.integers(0, 2_000))
 def test_a_bin_reads_at_most_its_value_and_less_than_a_128th_below_it(value: int, more: int) -> None:
     edge = edge_of(bin_of(value))
     assert edge <= value
     assert (value - edge) * 128 < max(value, 1)
     assert bin_of(edge) == bin_of(value) <= bin_of(value + more)
     assert bin_of(-value) == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sum_ends_where_every_store_still_counts_it_and_comes_back(sign: int) -> None:
+    table = Table(WINDOWS[Count.SUM], 100)
+    most = bounded(sign * 10**400)
+    assert abs(most) == LARGEST_AMOUNT
+    assert [table.see(KEY, sign * value, START) for value in (5, 10**400, 1, -3)] == [sign * 5, most, most, most - sign * 3]
+    assert table.see(KEY, most, START + LENGTH // 2) == most
+    assert table.see(KEY, sign, START + LENGTH + LENGTH // 2) == sign
+
+
+def test_bins_end_where_sums_do() -> None:
+    assert bin_of(10**400) == bin_of(LARGEST_AMOUNT)
 
 
 @given(
