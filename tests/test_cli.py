@@ -71,7 +71,7 @@ def test_as_a_module() -> None:
 
 def test_check_clean(pack: Path) -> None:
     result = sluice("check", pack)
-    assert (result.exit_code, result.output.split(",")[0]) == (0, "1 rules and 0 limits in 1 packs")
+    assert (result.exit_code, result.output.split(",")[0]) == (0, "1 rule and 0 limits in 1 pack")
 
 
 def test_check_finds(pack: Path) -> None:
@@ -166,6 +166,14 @@ def test_dry_run_exit_codes(pack: Path, tmp_path: Path) -> None:
     assert sluice("dry-run", records, "--policy", pack).exit_code == 3
 
 
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "5%"])
+def test_a_share_lies_between_none_and_all(share: str, pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text(capture("m"))
+    told = sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--max-benign-share", share)
+    assert told.exit_code == 2
+    assert "Invalid value for '--max-benign-share'" in told.stderr
+
+
 def test_labels_from_a_file(pack: Path, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(capture("m"))
     (tmp_path / "labels.json").write_text('{"a": "product"}')
@@ -204,7 +212,7 @@ def test_explain_exit_codes(pack: Path, tmp_path: Path) -> None:
     sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--decisions", decisions)
     assert sluice("explain", "sg-absent", "--records", decisions, "--policy", pack).exit_code == 1
     assert sluice("explain", "--record", f"{decisions}:9", "--policy", pack).exit_code == 1
-    assert sluice("explain", "--record", f"{tmp_path}/r.jsonl:1", "--policy", pack).exit_code == 1
+    assert sluice("explain", "--record", f"{tmp_path}/r.jsonl:1", "--policy", pack).exit_code == 0
     assert sluice("explain", "--record", f"{decisions}:1", "--policy", tmp_path / "absent").exit_code == 2
     assert sluice("explain", "--record", f"{decisions}:1", "--policy", pack, "--rule", "no.such").exit_code == 2
     decisions.write_text(decisions.read_text().replace('"verdict":"match"', '"verdict":"unknown"'))
@@ -260,6 +268,9 @@ def test_check_finds_what_serve_would_stumble_over(tmp_path: Path) -> None:
 def test_what_a_user_gets_wrong_is_said_not_traced(pack: Path, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text(capture("m").replace('"account": "a"', '"account": "[/x]"'))
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack).exit_code == 0
+    unlabelled = sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--labels", tmp_path / "absent.json")
+    said = f"sluice: {tmp_path}/absent.json: cannot be read or written: No such file or directory\n"
+    assert (unlabelled.exit_code, unlabelled.stderr) == (3, said)
     (tmp_path / "labels.json").write_text("[]")
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--labels", tmp_path / "labels.json").exit_code == 3
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--out", tmp_path / "no" / "x").exit_code == 2

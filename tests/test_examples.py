@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from gateway.cli import main
 from tests.serving import served
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+README = (EXAMPLES.parent / "README.md").read_text()
 
 
 def loaded(path: Path) -> ModuleType:
@@ -42,7 +45,15 @@ def test_the_demonstration_says_what_became_of_each_caller() -> None:
     assert by_caller["excluded"][denied] == by_caller["owned elsewhere"][denied] == by_caller["stranger"][denied] == "1"
     assert int(by_caller["harvest"][tagged]) > 80
     assert int(by_caller["ring"][throttled]) > 0
-    assert "velocity.shared-client-ring  match" in found.stdout
+    printed = {masked(line) for line in found.stdout.splitlines()}
+    excerpt = README.split("from its record alone (shortened):\n\n")[1].split("\n\n")[0].splitlines()
+    assert len(excerpt) > 10
+    assert [line for line in excerpt if masked(line) not in printed] == []
+
+
+def masked(line: str) -> str:
+    """A line without its numbers and the spaces that align it."""
+    return " ".join(re.sub(r"[0-9]+d( [0-9]+h)?|[0-9.]*[0-9]", "#", line).split())
 
 
 def test_embed() -> None:
@@ -60,6 +71,42 @@ def test_embed() -> None:
 def test_plugin() -> None:
     found = subprocess.run([sys.executable, EXAMPLES / "plugin.py"], capture_output=True, text=True, check=True)
     assert found.stdout == "teapot deny 418\nsamovar allow passed\n"
+
+
+def described() -> dict[str, Any]:
+    """The example of a capture in the documentation, read as its one line is."""
+    block = (EXAMPLES / "README.md").read_text().split("```json\n")[1].split("```")[0]
+    found: dict[str, Any] = json.loads(block)
+    return found
+
+
+def test_the_format_of_captures_is_as_it_is_told(tmp_path: Path) -> None:
+    """Every key of the table is in the example, and each says what it does: the example is replayed, whole and altered."""
+    table = (EXAMPLES / "README.md").read_text().split("## Captures")[1].split("\n## ")[0]
+    example = described()
+    documented = set(re.findall(r"^\| `([a-z_]+)`", table, re.MULTILINE))
+    assert documented == {*example, "body_raw", "client", "upstream_key", "run", "status"}
+
+    def replayed(**more: Any) -> dict[str, Any]:
+        entry = {key: value for key, value in (example | more).items() if value is not None}
+        (tmp_path / "c.jsonl").write_text(json.dumps(entry) + "\n")
+        arguments = ["dry-run", str(tmp_path / "c.jsonl"), "--decisions", str(tmp_path / "d.jsonl"), "--format", "json"]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads((tmp_path / "d.jsonl").read_text())
+        return found
+
+    whole = replayed()
+    assert whole["at"] == "2026-11-01T02:26:40.000000Z"
+    read = {"method": "POST", "path": "/v1/chat/completions", "http_version": "1.1", "protocol": "openai"}
+    assert read.items() <= whole["exchange"].items()
+    assert whole["signals"]["account.id"] == "acme-1"
+    assert whole["answer"] == {"status": 200, "end": "complete", "usage": {"input_tokens": 20, "output_tokens": 120}}
+    assert whole["label"] == "chat"
+    assert replayed(account="plain")["signals"]["account.id"] == "plain"
+    assert replayed(account=None, client="c", upstream_key=2)["signals"]["account.id"] == "c#2"
+    assert replayed(body=None, body_raw='{"model": ')["exchange"]["cause"] == "body-malformed"
+    assert replayed(response=None, status=500)["answer"]["status"] == 500
 
 
 def test_replay() -> None:

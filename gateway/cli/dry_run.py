@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from pathlib import Path
 
 import click
@@ -23,8 +24,10 @@ from gateway.replay.report import write
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
 @click.option(
-    "--max-benign-share", type=float, help="Exit 1 if a larger share of exchanges not labelled distill would be refused."
-)
+    "--max-benign-share", type=click.FloatRange(0, 1), callback=lambda ctx, option, value: _share(value),
+    help="Exit 1 if rules and limits would refuse a larger share (0 to 1) of exchanges labelled otherwise than distill; "
+    "what is refused at intake is counted apart.",
+)  # fmt: skip
 def dry_run(
     records: tuple[str, ...],
     policies: tuple[Path, ...],
@@ -50,7 +53,9 @@ def dry_run(
             records, policy, registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
             largest=settings.largest_body, labels=named, decisions=decisions, on_error=_tell_unreadable,
         )  # fmt: skip
-    except (OSError, ValueError, RecordError) as error:
+    except OSError as error:
+        fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
+    except (ValueError, RecordError) as error:
         fail(error, 3)
     result = report.as_dict(reader.read, reader.unreadable)
     try:
@@ -61,6 +66,12 @@ def dry_run(
         fail("no record could be read", 3)
     if max_benign_share is not None and report.benign_share > max_benign_share:
         fail(f"{report.benign_share:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and isnan(value):
+        raise click.BadParameter("nan is not in the range 0<=x<=1.")
+    return value
 
 
 def _labels(file: Path) -> dict[str, str]:

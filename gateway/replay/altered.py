@@ -36,9 +36,9 @@ class Altered(Generic[T]):
     value: T
     place: Place | None = None
 
-    def within(self, build: Callable[[T], S], said: str = "") -> Altered[S]:
-        """The same change to what this is a part of."""
-        return Altered(f"{said}{self.said}", self.hint, build(self.value), self.place)
+    def within(self, build: Callable[[T], S], said: str = "", place: Place | None = None) -> Altered[S]:
+        """The same change to what this is a part of. place: where that part stands, if the change has no place of its own."""
+        return Altered(f"{said}{self.said}", self.hint, build(self.value), self.place or place)
 
 
 Seen = Callable[[str], frozenset[Anything]]

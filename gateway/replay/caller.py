@@ -2,7 +2,8 @@
 
 No threshold, signal, measure, rule, limit or other account is named here; shadow rules are not mentioned at all. The
 keys of this view are fixed: `reference`, `at`, `what` (a sentence), `status`, `code`, `message`,
-`retry_after` (seconds), `held` (seconds), `restricted` (what was taken from it) and `help` (where to verify or appeal).
+`retry_after` (seconds), `held` (seconds), `restricted` (what was taken from it, as its answer said), `help` (where to verify or
+appeal), and `capture` where nobody was told anything yet.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from gateway.enforcement import CAUSE_ANSWERS
 from gateway.replay.explain import Explanation
 from gateway.values import SECOND
 
+CAPTURE: Final = "A CAPTURE: evaluated now, with nothing counted before it"
 _PASSED: Final = "The request was passed on."
 _WHAT: Final = {
     Action.DELAY: "The request was held for a moment and then passed on.",
@@ -28,7 +30,8 @@ def caller_view(explanation: Explanation) -> dict[str, Any]:
     """What may be told to whoever made the request."""
     entry, outcome = explanation.entry, explanation.entry["outcome"]
     action = Action[str(outcome["action"]).upper()]
-    tree: dict[str, Any] = {"reference": entry["reference"], "at": entry["at"], "what": _WHAT.get(action, _PASSED)}
+    tree: dict[str, Any] = {"capture": CAPTURE} if explanation.capture else {}
+    tree |= {"reference": entry["reference"], "at": entry["at"], "what": _WHAT.get(action, _PASSED)}
     if "status" in outcome:
         tree |= {"status": outcome["status"], "code": outcome["code"]}
         if message := _message(explanation, outcome["code"]):
@@ -37,10 +40,12 @@ def caller_view(explanation: Explanation) -> dict[str, Any]:
             tree["retry_after"] = outcome["retry_after"]
     if outcome.get("delay_us"):
         tree["held"] = outcome["delay_us"] / SECOND
-    if outcome.get("restriction"):
-        tree["restricted"] = outcome["restriction"]
+    if outcome.get("restricted"):
+        tree["restricted"] = list(outcome["restricted"])
         if reason := explanation.now.enforced.reason:
-            tree |= {"code": reason.code, "message": reason.message}
+            tree["code"] = reason.code  # its sentence speaks of refusals, and this request was passed on
+    elif action is Action.RESTRICT:
+        tree["what"] = _PASSED
     refusal = explanation.now.enforced.refusal
     if refusal is not None and refusal.link and refusal.public.code == outcome.get("code"):
         tree["help"] = refusal.link
@@ -60,15 +65,16 @@ def _message(explanation: Explanation, code: str) -> str:
 
 def caller_lines(tree: dict[str, Any]) -> list[str]:
     """The caller's view as lines of text."""
-    lines = [f"reference   {tree['reference']}", f"time        {tree['at']}", "", tree["what"]]
+    lines = [f"{tree['capture']}.", ""] if "capture" in tree else []
+    lines += [f"reference   {tree['reference']}", f"time        {tree['at']}", "", tree["what"]]
     if "status" in tree:
         lines.append(f"Status {tree['status']}, code {tree['code']}" + (f": {tree['message']}" if "message" in tree else "."))
     elif "code" in tree:
-        lines.append(f"Code {tree['code']}: {tree['message']}")
+        lines.append(f"Code {tree['code']}.")
     if "held" in tree:
         lines.append(f"It was held for {tree['held']:g} seconds.")
     if "restricted" in tree:
-        lines.append("Taken from it: " + ", ".join(f"{name} {most}" for name, most in sorted(tree["restricted"].items())) + ".")
+        lines.append(f"Taken from it: {', '.join(tree['restricted'])}.")
     if "retry_after" in tree:
         lines.append(f"Retry after {tree['retry_after']} seconds.")
     if "help" in tree:

@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from gateway.decision import Verdict
 from gateway.language.conditions import Leaf, Truth
-from gateway.language.measures import Ratio, ceiling
+from gateway.language.measures import Measure, Ratio, ceiling
 from gateway.language.policy import Rule
-from gateway.readings import exception_of, rule_values, step_of
+from gateway.readings import counted, exception_of, rule_values, step_of
 from gateway.replay.explain import Again, Explanation, Supposed, flat
 from gateway.replay.probes import Rung, height, ladder, proposals, spoken, thresholds_of
 from gateway.replay.remedies import remedies
+from gateway.state.operations import Count
 from gateway.values import AtLeast, Failed, Missing, Type
 
 MOST_NAMES: Final = 16
@@ -118,8 +119,17 @@ class Search:
         numbers += starts if self.rule.response.of == name else []
         numbers += self._of_ratios(name)
         stands = height(current)
-        lowest = 0 if declared or (min(numbers, default=0) >= 0 and (stands or 0) >= 0) else None
+        positive = declared is not None or (min(numbers, default=0) >= 0 and (stands or 0) >= 0)
+        lowest = self._own(declared) if positive else None
         return ladder(kind, numbers, stands or 0, ceiling(declared) if declared else None, lowest)
+
+    def _own(self, declared: Measure | Ratio | None) -> int:
+        """What this request alone makes a count or sum, when it is counted as it is judged: no lower value can be."""
+        if not isinstance(declared, Measure) or declared.settled:
+            return 0
+        value = counted(declared, self.told.view)
+        own = value if declared.window.kind is Count.SUM else 1 if declared.window.kind in (Count.COUNT, Count.DISTINCT) else 0
+        return max(own, 0) if value is not None and isinstance(own, int) else 0
 
     def _of_ratios(self, name: str) -> Iterator[float]:
         """The values of a count at which a ratio made of it comes to one of its thresholds."""
@@ -181,7 +191,9 @@ def ended(one: Again, rule_id: str) -> dict[str, Any]:
     found: dict[str, Any] = {"verdict": str(end.verdict), "request": request}
     if end.verdict is Verdict.MATCH:
         found |= {"asks": str(asked.action) if asked else "nothing", "action": str(end.action), "would": str(end.would)}
-    extra = {"step": end.step, "excepted": end.excepted or None, "abstained": end.abstained or None}
+    response, measures = one.evaluated.ends[place].rule.response, one.evaluated.ends[place].rule.measures
+    start = spoken(measures[response.of].type, response.starts[end.step]) if response.of and end.step is not None else None
+    extra = {"step": end.step, "from": start, "excepted": end.excepted or None, "abstained": end.abstained or None}
     return found | {key: value for key, value in extra.items() if value is not None}
 
 

@@ -6,14 +6,14 @@ of the one rule that is named. Expectations speak of the last exchange; only `ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from gateway.decision import Action, Verdict
-from gateway.errors import did_you_mean
-from gateway.language.policy import Policy
+from gateway.errors import Place, did_you_mean
+from gateway.language.policy import Policy, Rule
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, entries, listing, mapping, one_of, text, whole
 
@@ -58,6 +58,11 @@ class Expected:
     matched: Mapping[str, Range] = field(default_factory=dict)
     refused: Mapping[str, Range] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+
+    def at(self, *keys: str) -> Place | None:
+        """Where an expectation stands: under the first of these keys that is written, such as `leaves` or `limits/p.plan`."""
+        return next((self.places[key] for key in keys if key in self.places), None)
 
     @property
     def names(self) -> frozenset[str]:
@@ -136,13 +141,35 @@ def read_expected(node: Node, policy: Policy, problems: Problems) -> Expected:
     _known(node, "matched", "rule", rules, problems)
     _known(node, "refused", "rule or limit", [*rules, *limits], problems)
     _known(node, "limits", "limit", limits, problems)
+    if "missing" in node.value and len(verdicts) == 1:
+        _can_lack(node.value["missing"], policy.rule(next(iter(verdicts))), problems)
     matched, refused, stands = (found.pop(key, {}) for key in NAMING)
     if len(problems.found) == before and not (verdicts or matched or refused or stands):
         problems.add(node.place, "a case expects something of a rule", "write its id and match, no_match, unknown or error")
     elif found and len(verdicts) != 1 and len(problems.found) == before:
         several, mend = ("several", "split the case") if verdicts else ("none", "write its id and how it ends")
         problems.add(node.place, ", ".join(found) + f" must speak of one rule, but the case names {several}", mend)
-    return Expected(verdicts, found, matched, refused, {name: str(stand) for name, stand in stands.items()})
+    answers = {name: str(stand) for name, stand in stands.items()}
+    return Expected(verdicts, found, matched, refused, answers, dict(_places(node.value)))
+
+
+def _places(below: Mapping[str, Node], path: str = "") -> Iterator[tuple[str, Place]]:
+    for key, child in below.items():
+        yield f"{path}{key}", child.named
+        if not path and isinstance(child.value, dict):
+            yield from _places(child.value, f"{key}/")
+
+
+def _can_lack(node: Node, rule: Rule | None, problems: Problems) -> None:
+    """Report names that the rule never looks up, so that it cannot lack them."""
+    if rule is None or not isinstance(node.value, list):
+        return
+    needed = {leaf.name: 0 for leaf in rule.when.leaves()} | {name: 0 for one in rule.response.effects for name in one.per}
+    if any(one.restriction for one in rule.response.effects):
+        needed["request.operation"] = 0
+    for item in node.value:
+        if isinstance(item.value, str) and item.value not in needed:
+            problems.add(item.place, f"{rule.id} cannot lack '{item.value}'", did_you_mean(item.value, list(needed)))
 
 
 def _known(node: Node, key: str, what: str, known: list[str], problems: Problems) -> None:

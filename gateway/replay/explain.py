@@ -114,7 +114,7 @@ class Explanation:
     """A decision evaluated again.
 
     policy: as it acts below the record's overall mode. trouble: what stood in the way beside rules. now: the evaluation of
-    the record as it is. same_policy: whether the record was made by this policy. engines: those made for suppositions.
+    the record as it is. same_policy: whether it was made by this policy. engines: for suppositions. capture: see `captured`.
     """
 
     entry: Mapping[str, Any]
@@ -125,6 +125,7 @@ class Explanation:
     now: Again
     same_policy: bool
     engines: dict[frozenset[str], Engine] = field(default_factory=dict, compare=False, repr=False)
+    capture: bool = False
 
     @property
     def view(self) -> View:
@@ -238,6 +239,7 @@ def outcome_of(one: Again) -> dict[str, Any]:
     enforced, refusal = one.enforced, one.enforced.refusal
     told: dict[str, Any] = {"action": str(enforced.action), "would": str(enforced.would), "tags": list(enforced.tags)}
     told |= {"delay_us": enforced.delay, "restriction": enforced.restriction.plain() if enforced.restriction else None}
+    told["restricted"] = enforced.restriction.said() if enforced.restriction else None
     if refusal is not None:
         told |= {"status": refusal.status, "code": refusal.public.code, "by": list(refusal.by)}
         told["retry_after"] = refusal.retry_after
@@ -247,7 +249,7 @@ def outcome_of(one: Again) -> dict[str, Any]:
 def _outcome_differs(entry: Mapping[str, Any], one: Again) -> str:
     """The first field of the recorded outcome that this evaluation does not give, or the empty text."""
     before, after = entry["outcome"], outcome_of(one)
-    for name in ("action", "status", "code", "by", "retry_after", "tags", "delay_us", "restriction", "would"):
+    for name in ("action", "status", "code", "by", "retry_after", "tags", "delay_us", "restriction", "restricted", "would"):
         if (before.get(name) or None) != (after.get(name) or None):
             return f"the outcome's {name} is {after.get(name)} where the record says {before.get(name)}"
     return ""

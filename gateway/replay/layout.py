@@ -6,21 +6,13 @@ text is plain, and colour never moves a column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from textwrap import wrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gateway.replay.printing import Paint, plain, printable, wrapped
+
 Tree = Mapping[str, Any]
-Paint = Callable[[str, str], str]
-WIDTH: Final = 128
-_LABEL: Final = 18
 _WIDEST: Final = 40
-_LONGEST: Final = 1_000
-
-
-def plain(text: str, kind: str) -> str:
-    """No colour."""
-    return text
 
 
 def lines(tree: Tree, paint: Paint = plain, verbose: bool = False) -> Iterator[str]:
@@ -34,21 +26,17 @@ def lines(tree: Tree, paint: Paint = plain, verbose: bool = False) -> Iterator[s
         yield ""
         count = tree["not_matched"]
         yield f"{count} rule{'s' if count > 1 else ''} simply did not match (--rule ID tells why)"
-
-
-def printable(value: Any) -> Any:
-    """A tree whose texts can do nothing to a terminal: callers choose some of them (models, paths)."""
-    if isinstance(value, Mapping):
-        return {key: printable(below) for key, below in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [printable(below) for below in value]
-    if not isinstance(value, str):
-        return value
-    cut = value if len(value) <= _LONGEST else value[:_LONGEST] + "…"
-    return cut if cut.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    if tree["unsearched"]:
+        searched = len(tree["rules"]) - tree["unsearched"]
+        yield from wrapped(
+            f"«would change it» was looked for in the first {searched} rules; --rule ID looks for it in another", 2
+        )
 
 
 def _head(tree: Tree, paint: Paint) -> Iterator[str]:
+    if "capture" in tree:
+        yield paint(f"{tree['capture']}.", "bad")
+        yield ""
     if other := tree.get("evaluated_by"):
         yield paint(
             f"OTHER POLICY: this record was made by {_short(tree['policy'])}; it is evaluated below by another policy,", "bad"
@@ -56,7 +44,7 @@ def _head(tree: Tree, paint: Paint) -> Iterator[str]:
         yield paint(f"{_short(other)}. What follows need not be what was decided then.", "bad")
         yield f"  by it: decision {_by(other['decision'])}; would be {_by(other['would'])}"
         differing = ", ".join(other["differing"]) or "none"
-        yield from _wrapped(f"  rules that end otherwise than recorded: {differing}")
+        yield from wrapped(f"  rules that end otherwise than recorded: {differing}")
         yield ""
     request = tree["request"]
     yield f"{tree['reference']}  {tree['at']}  {request['method']} {request['path']}"
@@ -74,7 +62,7 @@ def _head(tree: Tree, paint: Paint) -> Iterator[str]:
     for room in tree["limits"]:
         yield _line("limit", _room(room))
     for name, text in _once({view: _to_pass(needed) for view, needed in tree["to_pass"].items()}, "to pass").items():
-        yield from _wrapped(_line(name, text))
+        yield from wrapped(_line(name, text))
 
 
 def _short(policy: Tree) -> str:
@@ -96,6 +84,7 @@ def _outcome(outcome: Tree) -> str:
     said += [f"held for {outcome['delay_us'] / 1e6:g} s"] if outcome.get("delay_us") else []
     taken = outcome.get("restriction") or {}
     said += ["restricted to " + ", ".join(f"{name} {most}" for name, most in sorted(taken.items()))] if taken else []
+    said += [f"taken: {', '.join(outcome['restricted'])}"] if outcome.get("restricted") else []
     return ", ".join(said)
 
 
@@ -121,26 +110,27 @@ def _line(name: str, text: str) -> str:
 def _rule(rule: Tree, outcome: Tree, paint: Paint, verbose: bool) -> Iterator[str]:
     verdict = paint(rule["verdict"], "bad" if rule["verdict"] == "match" else "doubt")
     asks = f" → {rule['action']}" if rule["verdict"] == "match" else ""
+    barred = next((f", {word} ({rule[word]})" for word in ("excepted", "abstained") if word in rule), "")
     would = f", would be {rule['would']}" if rule["verdict"] == "match" and rule["would"] != rule["action"] else ""
     share = f", share {rule['share']:.0%}" if "share" in rule else ""
-    yield f"{rule['id']}  {verdict}{asks}{would}  ({rule['family']}, {rule['severity']}, {rule['mode']}{share})"
+    yield f"{rule['id']}  {verdict}{barred or asks + would}  ({rule['family']}, {rule['severity']}, {rule['mode']}{share})"
     yield f"  {rule['title']}"
     if rule["error"]:
-        yield from _wrapped(f"  error           {rule['error']}")
+        yield from wrapped(f"  error           {rule['error']}")
     for lack in rule["missing"]:
-        yield from _wrapped(f"  lacks           {lack['name']}: {lack['reason']}")
+        yield from wrapped(f"  lacks           {lack['name']}: {lack['reason']}")
     yield from _condition(rule["when"], paint)
     used = {leaf["name"]: leaf["measure"] for leaf in _leaves(rule["when"]) if "measure" in leaf}
     for name, label in used.items():
-        yield from _wrapped(_entry("measure", f"{name} = {label}"))
+        yield from wrapped(_entry("measure", f"{name} = {label}"))
     yield from _tried(rule)
     telling = verbose or rule["verdict"] == "match"
     if rule["evidence"] and telling:
-        yield from _wrapped(
+        yield from wrapped(
             _entry("evidence", ", ".join(f"{name} = {_seen(value)}" for name, value in rule["evidence"].items()))
         )
     for cause in rule["false_positives"] if telling else ():
-        yield from _wrapped(_entry("false positive", f"{cause['cause']}: {_kept_out(cause)}"))
+        yield from wrapped(_entry("false positive", f"{cause['cause']}: {_kept_out(cause)}"))
     if verbose:
         yield from (_entry("blind spot", text) for text in rule["blind_spots"])
         yield from (_entry("reference", text) for text in rule["references"])
@@ -181,7 +171,7 @@ def _condition(tree: Tree, paint: Paint) -> Iterator[str]:
         truth = paint(f"{node['truth']:<8}", {"true": "bad", "false": "good"}.get(node["truth"], "doubt"))
         indent, pads = "  " * depth, [widths[0] + 2 * (deepest - depth), *widths[1:], 0]
         told = node["group"] if "group" in node else "  ".join(f"{text:<{pad}}" for text, pad in zip(row, pads, strict=True))
-        yield from _wrapped(f"    {indent}{truth}{told}".rstrip(), 14)
+        yield from wrapped(f"    {indent}{truth}{told}".rstrip(), 14)
 
 
 def _rows(tree: Tree, depth: int) -> Iterator[tuple[int, Tree]]:
@@ -205,17 +195,17 @@ def _tried(rule: Tree) -> Iterator[str]:
         seen = ", ".join(f"{name} {value}" for name, value in tried["fields"].items())
         entry = tried.get("entry")
         by = f" (owner {entry['owner']}, until {entry['until']}: {entry['reason']})" if entry else ""
-        yield from _wrapped(_entry("exception", f"{tried['name']} [{seen}]: {tried['result']}{by}{_of(tried)}"))
+        yield from wrapped(_entry("exception", f"{tried['name']} [{seen}]: {tried['result']}{by}{_of(tried)}"))
     for workload in rule.get("workloads", ()):
-        yield from _wrapped(_entry("workload", _workload(workload)))
+        yield from wrapped(_entry("workload", _workload(workload)))
     if (found := rule.get("corroboration")) is not None:
         yield from _corroboration(found)
     if (steps := rule.get("steps")) is not None:
         told = [f"{'▸ ' if step['now'] else ''}from {step['from']} {step['action']}" for step in steps["steps"]]
         further = f"; {steps['to_next']} to the next" if "to_next" in steps else ""
-        yield from _wrapped(_entry("steps", f"{steps['of']} is {steps['shown']}: {', '.join(told)}{further}"))
+        yield from wrapped(_entry("steps", f"{steps['of']} is {steps['shown']}: {', '.join(told)}{further}"))
     for view, text in _once({view: _limit(limit) for view, limit in rule.get("throttle", {}).items()}, "limit").items():
-        yield from _wrapped(_entry(view, text))
+        yield from wrapped(_entry(view, text))
 
 
 def _limit(limit: Tree) -> str:
@@ -240,7 +230,7 @@ def _workload(workload: Tree) -> str:
         said.append(f"not in time ({workload['from']} to {workload['until']})")
     if (ceiling := workload.get("ceiling")) is not None:
         word = {True: "within", False: "above", None: "unknown against"}[ceiling["within"]]
-        said.append(f"{word} its ceiling: {ceiling['count']} of {ceiling['declared']}")
+        said.append(f"{word} its ceiling: {ceiling['count']} requests in {ceiling['over']}, {ceiling['declared']} declared")
     return f"{workload['id']} ({workload['kind']}, owner {workload['owner']}): {', '.join(said)}"
 
 
@@ -254,7 +244,7 @@ def _corroboration(found: Tree) -> Iterator[str]:
             lowered = f"; too few, so lowered to {found[view]['lowered_to']}" if found[view]["lowered_to"] else "; enough"
             texts[view] = f"now {now or 'none'}; remembered: {kept}{lowered}"
     for name, text in _once(texts, "found").items():
-        yield from _wrapped(_entry(name, text))
+        yield from wrapped(_entry(name, text))
 
 
 def _changes(changes: Sequence[Tree], outcome: Tree) -> Iterator[str]:
@@ -264,7 +254,7 @@ def _changes(changes: Sequence[Tree], outcome: Tree) -> Iterator[str]:
         gives = change["gives"]
         end = gives["verdict"].replace("_", " ")
         if gives["verdict"] == "match":
-            step = f"step {gives['step'] + 1}: " if "step" in gives else ""
+            step = f"step from {gives['from']}: " if "from" in gives else ""
             barred = next((word for word in ("excepted", "abstained") if word in gives), "")
             end = barred or f"{step}{gives['asks']}"
         request = gives["request"]
@@ -272,7 +262,7 @@ def _changes(changes: Sequence[Tree], outcome: Tree) -> Iterator[str]:
             request["action"] if request["action"] == request["would"] else f"{request['action']}, would be {request['would']}"
         )
         same = all(outcome[view] == action for view, action in request.items())
-        yield from _wrapped(f"    {_supposed(change)}: {end}" + ("" if same else f"  (the request: {both})"), 6)
+        yield from wrapped(f"    {_supposed(change)}: {end}" + ("" if same else f"  (the request: {both})"), 6)
 
 
 def _supposed(change: Tree) -> str:
@@ -282,13 +272,13 @@ def _supposed(change: Tree) -> str:
         values = ", ".join(f"{name} {value}" for name, value in change["exception"]["values"].items())
         return f"an entry in {change['exception']['name']} [{values}]"
     if "workload" in change:
-        return f"a declared {change['workload']['kind']} that covers it"
+        return _declared(change["workload"])
     if "corroborated_by" in change:
         return f"a match of family {change['corroborated_by']}"
     return f"not corroborated by {', '.join(change['not_corroborated_by'])}"
 
 
-def _wrapped(line: str, indent: int = _LABEL) -> Iterable[str]:
-    return wrap(
-        line, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False
-    )
+def _declared(workload: Tree) -> str:
+    if "ceiling" in workload:
+        return f"workload {workload['id']} with a ceiling of at least {workload['ceiling']}"
+    return f"a declared {workload['kind']} that covers it"

@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 
 from gateway.audit.record import VERSION
 from gateway.errors import Place, RecordError
+from gateway.replay.sources import is_capture
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _SHAPE: Final = {
@@ -68,8 +69,8 @@ def read_entry(text: bytes, place: Place) -> dict[str, Any]:
         raise RecordError(place, f"is not JSON: {error}") from None
     if not isinstance(entry, dict):
         raise RecordError(place, "is not a JSON object")
-    if "signals" not in entry and "headers" in entry:
-        raise RecordError(place, "is a capture; 'sluice dry-run --decisions' makes audit records of captures")
+    if is_capture(entry):
+        raise RecordError(place, "is a capture; name it by --record FILE:LINE to have it evaluated now")
     for name, kind in _SHAPE.items():
         if not isinstance(entry.get(name), kind):
             what = "holds no" if name not in entry else f"holds a {type(entry[name]).__name__} as"

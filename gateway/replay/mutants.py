@@ -18,9 +18,10 @@ from gateway.language.lists import ValueList
 from gateway.language.measures import SHORTEST, window
 from gateway.language.policy import FAMILIES, Corroborate, Effect, Note, PlanLimit, Policy, Response, Rule, RuleException
 from gateway.replay.altered import Altered, Seen, SeenBy, conditions, nearby
+from gateway.replay.altered_limits import amounts
 from gateway.replay.altered_measures import keys, lists, measures, measures_read, with_measure
 from gateway.signals import Catalogue
-from gateway.state.operations import Count, Limit, Pace
+from gateway.state.operations import Count
 from gateway.values import FLOAT, INT, duration_text
 
 WEAKER: Final = Effect(Action.OBSERVE)
@@ -74,48 +75,51 @@ def _rules(rule: Rule, catalogue: Catalogue, seen: Seen) -> Iterator[Altered[Rul
         yield condition.within(lambda when: replace(rule, when=when))
     for name, measure in measures_read(rule):
         for changed in measures(measure, rule, catalogue, seen):
-            yield changed.within(partial(with_measure, rule, measure), f"measure {name}: ")
+            yield changed.within(partial(with_measure, rule, measure), f"measure {name}: ", rule.at(f"measures/{name}"))
     for response in _responses(rule):
         yield response.within(lambda response: replace(rule, response=response))
     if rule.corroborate is not None:
-        yield Altered("corroborate left out", "a case without corroboration, and its action", replace(rule, corroborate=None))
+        where, hint = rule.at("corroborate"), "a case without corroboration, and its action"
+        yield Altered("corroborate left out", hint, replace(rule, corroborate=None), where)
         for need in _corroborate(rule.corroborate):
-            yield need.within(lambda need: replace(rule, corroborate=need), "corroborate: ")
+            yield need.within(lambda need: replace(rule, corroborate=need), "corroborate: ", where)
     for place, exception in enumerate(rule.exceptions):
         for other in _exceptions(exception):
-            yield other.within(partial(_with_exception, rule, place), f"exception {exception.name}: ")
+            where = rule.at(f"exceptions/{exception.name}")
+            yield other.within(partial(_with_exception, rule, place), f"exception {exception.name}: ", where)
     for kind in rule.abstain_for:
         rest = tuple(other for other in rule.abstain_for if other != kind)
         hint = f"a case inside a declared workload of kind {kind} that expects it under 'abstained'"
-        yield Altered(f"abstain_for without {kind}", hint, replace(rule, abstain_for=rest))
+        yield Altered(f"abstain_for without {kind}", hint, replace(rule, abstain_for=rest), rule.at("abstain_for"))
 
 
 def _responses(rule: Rule) -> Iterator[Altered[Response]]:
     response = rule.response
     for place, effect in enumerate(response.effects):
         named = f"step from {_number(response.starts[place])}" if response.of else "then"
+        where = rule.at(f"steps/{place}" if response.of else "then")
 
         def put(other: Effect, place: int = place) -> Response:
             effects = response.effects
             return replace(response, effects=(*effects[:place], other, *effects[place + 1 :]))
 
-        yield from (change.within(put, f"{named}: ") for change in _effects(effect))
+        yield from (change.within(put, f"{named}: ", where) for change in _effects(effect))
     if response.of is None:
         return
     declared = rule.measures[response.of]
     for place, start in enumerate(response.starts):
-        named = f"step from {_number(start)}"
+        named, where = f"step from {_number(start)}", rule.at(f"steps/{place}")
         if len(response.starts) > 1:
             rest = response.starts[:place] + response.starts[place + 1 :]
             effects = response.effects[:place] + response.effects[place + 1 :]
             hint = f"a case in which {response.of} is {_number(start)}, and its action"
-            yield Altered(f"{named} left out", hint, Response(effects, response.of, rest))
+            yield Altered(f"{named} left out", hint, Response(effects, response.of, rest), where)
         for other in nearby(FLOAT if declared.type is FLOAT else INT, start):
             starts = (*response.starts[:place], other, *response.starts[place + 1 :])
             if list(starts) != sorted(set(starts)) or (other < start and place == 0 and _reached(rule, start)):
                 continue
             hint = f"a case in which {response.of} is {_number(max(start, other) if other < start else start)}, and its action"
-            yield Altered(f"{named} starts at {_number(other)}", hint, replace(response, starts=starts))
+            yield Altered(f"{named} starts at {_number(other)}", hint, replace(response, starts=starts), where)
 
 
 def _number(value: float) -> str:
@@ -141,26 +145,11 @@ def _effects(effect: Effect) -> Iterator[Altered[Effect]]:
             yield Altered(f"{other.action} in place of {effect.action}", hint, other)
     if effect.limit is None:
         return
-    for change in _amounts(effect.limit):
+    for change in amounts(effect.limit):
         yield change.within(lambda limit: replace(effect, limit=limit))
     for rest, without in keys(effect.per):
         hint = f"a case in which another {without} has used the limit up"
         yield Altered(f"per without {without}", hint, replace(effect, per=rest))
-
-
-def _amounts(limit: Limit) -> Iterator[Altered[Limit]]:
-    said = f"{limit.amount} in {limit.period}s"
-    for amount in (limit.amount - 1, limit.amount + 1):
-        hint = f"cases in which exchange {max(amount, limit.amount)} of a period is the last, and whether it is refused"
-        if amount > 0:
-            yield Altered(f"{said} becomes {amount}", hint, replace(limit, amount=amount))
-    for period in (limit.period // 2, limit.period * 2):
-        if period:
-            hint = f"a case with exchanges between {min(period, limit.period)}s and {max(period, limit.period)}s apart"
-            yield Altered(f"{said} becomes {limit.amount} in {period}s", hint, replace(limit, period=period))
-    pace = Pace.MOVING if limit.pace is Pace.FIXED else Pace.FIXED
-    hint = "a case whose exchanges lie on both sides of a full period since midnight"
-    yield Altered(f"window {limit.pace} becomes {pace}", hint, replace(limit, pace=pace))
 
 
 def _corroborate(need: Corroborate) -> Iterator[Altered[Corroborate]]:
@@ -200,8 +189,8 @@ def _with_exception(rule: Rule, place: int, other: RuleException) -> Rule:
 
 
 def _limits(plan: PlanLimit, seen: Seen) -> Iterator[Altered[PlanLimit]]:
-    for change in _amounts(plan.limit):
-        yield change.within(lambda limit: replace(plan, limit=limit), "limit ")
+    for change in amounts(plan.limit):
+        yield change.within(lambda limit: replace(plan, limit=limit))
     for rest, without in keys(plan.per):
         hint = f"a case in which another {without} has used the limit up"
         yield Altered(f"per without {without}", hint, replace(plan, per=rest))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
 from random import Random
 from typing import Final
 
@@ -64,19 +66,53 @@ class Played:
         return Stand.ROOM if looked_at else Stand.SKIPPED
 
 
+@dataclass(slots=True)
+class _Course:
+    """A gate and the exchanges that are open: each is settled once it has lasted as long as its answer says, in that order."""
+
+    gate: Gate
+    open: list[tuple[int, int, Judgement, Answer]] = field(default_factory=list)
+    judged: int = 0
+
+    def judge(self, facts: Facts) -> Judgement:
+        """Settle what was over when it was asked, then judge."""
+        self.settle(facts.at)
+        self.judged += 1
+        return self.gate.judge(facts)
+
+    def answer(self, judgement: Judgement, answer: Answer) -> None:
+        """Settle at once, or leave open."""
+        if answer.duration:
+            heappush(self.open, (judgement.facts.at + answer.duration, self.judged, judgement, answer))
+        else:
+            self.gate.settle(judgement, answer)
+
+    def settle(self, until: int | None = None) -> None:
+        """Settle the open exchanges that are over by then; without a time all of them."""
+        while self.open and (until is None or self.open[0][0] <= until):
+            _, _, judgement, answer = heappop(self.open)
+            self.gate.settle(judgement, answer)
+
+
+def _course(policy: Policy, catalogue: Catalogue) -> _Course:
+    numbers = count(1)
+    return _Course(Gate(policy, catalogue, ids=lambda facts: f"{next(numbers):032x}", timer=_no_time))
+
+
 def play(exchanges: Exchanges, policy: Policy, catalogue: Catalogue) -> Played:
-    """Every exchange judged and settled in order."""
-    gate = Gate(policy, catalogue, ids=_one_id, timer=_no_time)
+    """Every exchange judged in order and settled when it is over."""
+    course = _course(policy, catalogue)
     matched: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     answers = []
     for facts, recorded in exchanges:
-        judgement = gate.judge(facts)
+        judgement = course.judge(facts)
         answer = answered(judgement, recorded)
-        gate.settle(judgement, answer)
+        course.answer(judgement, answer)
         answers.append(answer)
         matched.update(end.rule for end in judgement.outcome.decision.ends if end.verdict is Verdict.MATCH)
         refused.update(_refusing(judgement))
+    course.settle()
     return Played(judgement, matched, refused, tuple(answers), policy)
 
 
@@ -98,10 +134,11 @@ def play_shuffled(exchanges: Exchanges, answers: Sequence[Answer], seed: int, ru
     rng = Random(seed)  # noqa: S311 - repeatable, not secret
     delivered = [(facts.at + rng.randrange(bound), place) for place, (facts, _) in enumerate(exchanges[:-1])]
     order = [*(place for _, place in sorted(delivered)), len(exchanges) - 1]
-    gate = Gate(played.policy, played.last.view.catalogue, ids=_one_id, timer=_no_time)
+    course = _course(played.policy, played.last.view.catalogue)
     for place in order:
-        judgement = gate.judge(exchanges[place][0])
-        gate.settle(judgement, answers[place])
+        judgement = course.judge(exchanges[place][0])
+        course.answer(judgement, answers[place])
+    course.settle()
     return replace(played, last=judgement)
 
 
@@ -175,10 +212,6 @@ def _lateness(measure: Measure) -> int:
 def _values(measure: Measure, exchanges: Exchanges) -> set[object]:
     found = {(facts.recorded or {}).get(measure.of or "") for facts, _ in exchanges}
     return {value for value in found if value is not None and not isinstance(value, Missing)}
-
-
-def _one_id(facts: Facts) -> str:
-    return "0" * 32
 
 
 def _no_time() -> int:

@@ -43,12 +43,27 @@ def _exceptions(rule: Rule, told: Explanation) -> Iterator[Remedy]:
 
 
 def _workloads(rule: Rule, told: Explanation) -> Iterator[Remedy]:
-    """A declaration that covers this exchange, of a kind that the rule abstains for."""
+    """A declaration that covers this exchange, of a kind that the rule abstains for; or a higher ceiling of one that does."""
+    standing = told.standing()
+    for workload in standing.workloads:
+        higher = _raised(workload, told) if workload.kind in rule.abstain_for else None
+        if higher is not None and higher.ceiling is not None:
+            others = tuple(higher if other is workload else other for other in standing.workloads)
+            what = {"kind": workload.kind, "id": workload.id, "ceiling": higher.ceiling.leaf.operand}
+            yield {"workload": what}, Supposed(policy=replace(standing, workloads=others))
     for kind in rule.abstain_for:
         declared = Workload("supposed", kind, All(()), told.at, told.at + 1, "supposed", "supposed")
         said = {"workload": {"kind": kind}}
-        standing = told.standing()
         yield said, Supposed(policy=replace(standing, workloads=(*standing.workloads, declared)))
+
+
+def _raised(workload: Workload, told: Explanation) -> Workload | None:
+    """A workload with a ceiling as high as its count, where the count is known; else None."""
+    ceiling = workload.ceiling
+    count = told.evaluated.values.get(ceiling.measure.label) if ceiling is not None else None
+    if ceiling is None or not isinstance(count, int) or ceiling.leaf.test(count) is not False:
+        return None
+    return replace(workload, ceiling=replace(ceiling, leaf=replace(ceiling.leaf, operand=count, shown=str(count))))
 
 
 def _corroborations(rule: Rule, told: Explanation, seen: tuple[str, ...]) -> Iterator[Remedy]:

@@ -12,15 +12,18 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from gateway.decision import Action, Mode, Outcome, Verdict
+from gateway.facts import Cause
 from gateway.language.policy import Policy
 from gateway.replay.driver import Replayed
 from gateway.values import Failed, Missing, timestamp_text
 
 NOBODY = "(no account)"
 HARVEST = "distill"
+COUNTED = "refusals by rules and limits, as if every shadow rule were enforced; those at intake stand apart"
+_WIDE = 10_000
 
 
 @dataclass(slots=True)
@@ -57,7 +60,9 @@ class Report:
         self.would: Counter[str] = Counter()
         self.rules = {rule.id: RuleTally() for rule in policy.rules if rule.mode is not Mode.OFF}
         self.accounts: dict[str, AccountTally] = {}
+        self.intake: Counter[str] = Counter()
         self._benign: Counter[bool] = Counter()
+        self._benign_at_intake = 0
 
     def add(self, replayed: Replayed) -> None:
         """Count one exchange."""
@@ -75,8 +80,12 @@ class Report:
         action, would = _by_policy(outcome)
         tally.strongest = max(tally.strongest, action)
         tally.would = max(tally.would, would)
+        turned_away = _at_intake(outcome)
+        if turned_away is not None:
+            self.intake[str(turned_away)] += 1
         if tally.label not in (None, HARVEST):
             self._benign[would.refuses] += 1
+            self._benign_at_intake += turned_away is not None
         for end in outcome.decision.ends:
             rule = self.rules[end.rule]
             rule.verdicts[str(end.verdict)] += 1
@@ -89,7 +98,10 @@ class Report:
 
     @property
     def benign_share(self) -> float:
-        """The share of exchanges of benign accounts (labelled, and not as harvesting) that would be refused."""
+        """The share of exchanges of benign accounts (labelled, and not as harvesting) that rules and limits would refuse.
+
+        What is refused at intake (a body that cannot be read, an unknown route) says nothing of a policy and stands apart.
+        """
         return self._benign[True] / max(1, self._benign.total())
 
     def as_dict(self, read: int, unreadable: int) -> dict[str, Any]:
@@ -100,6 +112,11 @@ class Report:
             "period": {"first": _time(self.first), "last": _time(self.last)},
             "outcomes": dict(sorted(self.outcomes.items())),
             "would": dict(sorted(self.would.items())),
+            "refused_at_intake": dict(sorted(self.intake.items())),
+            "benign": {
+                "exchanges": self._benign.total(), "would_refuse": self._benign[True], "share": self.benign_share,
+                "counts": COUNTED, "refused_at_intake": self._benign_at_intake,
+            },
             "rules": [self._rule(rule_id, tally) for rule_id, tally in sorted(self.rules.items())],
             "accounts": [
                 {"id": name, "label": tally.label, "exchanges": tally.exchanges, "strongest": str(tally.strongest),
@@ -140,10 +157,11 @@ def write(report: Mapping[str, Any], form: str, out: Path | None) -> None:
         sys.stdout.write(text) if out is None else out.write_text(text)
         return
     if out is None:
-        show(report, Console())
+        console = Console()
+        show(report, console if console.is_terminal else Console(width=_WIDE))
         return
     with out.open("w") as file:
-        show(report, Console(file=file, width=140))
+        show(report, Console(file=file, width=_WIDE))
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
@@ -155,7 +173,11 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         console.print(f"period   {period['first']} to {period['last']}")
     console.print("outcome  " + _counts(report["outcomes"]))
     console.print("would    " + _counts(report["would"]) + "   (as if every shadow rule were enforced)")
-    rules = Table("rule", "mode", "match", "accounts", "unknown", "error", "lacked", title="Rules", title_justify="left")
+    if report["refused_at_intake"]:
+        console.print("refused at intake: " + _counts(report["refused_at_intake"]))
+    if report["benign"]["exchanges"]:
+        console.print(_benign(report["benign"]))
+    rules = Table(_name("rule"), "mode", "match", "accounts", "unknown", "error", "lacked", title="Rules", title_justify="left")
     for rule in report["rules"]:
         lacked = ", ".join(sorted(rule["missing"], key=lambda name: -rule["missing"][name])[:3])
         cells = [rule["id"], rule["mode"], *(f"{rule[key]:,}" for key in ("match", "accounts", "unknown", "error"))]
@@ -173,8 +195,9 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     acted = [account for account in report["accounts"] if account["rules"]]
     if acted:
         table = Table(
-            "account", "label", "exchanges", "strongest", "would", "rules", title="Accounts with matches", title_justify="left"
-        )
+            _name("account"), "label", "exchanges", "strongest", "would", _name("rules"), title="Accounts with matches",
+            title_justify="left",
+        )  # fmt: skip
         for row in acted[:50]:
             table.add_row(
                 escape(row["id"]),
@@ -189,11 +212,29 @@ def show(report: Mapping[str, Any], console: Console) -> None:
             console.print(f"… and {len(acted) - 50:,} more; --format json has them all")
 
 
+def _name(header: str) -> Column:
+    """A column of names, which are folded where it is narrow and never cut."""
+    return Column(header, overflow="fold")
+
+
+def _benign(benign: Mapping[str, Any]) -> str:
+    said = f"benign   {benign['exchanges']:,} exchanges, {benign['would_refuse']:,} would be refused ({benign['share']:.4%})"
+    return f"{said}: {benign['counts']} ({benign['refused_at_intake']:,})"
+
+
+def _at_intake(outcome: Outcome) -> Cause | None:
+    """Why an exchange was refused before any rule or limit could have been asked, if it was."""
+    refusal = outcome.refusal
+    return outcome.cause if refusal is not None and refusal.by[0].startswith("intake:") else None
+
+
 def _by_policy(outcome: Outcome) -> tuple[Action, Action]:
     """What rules and limits did, and would do: an unreadable request says nothing of its account."""
-    unreadable = outcome.refusal is not None and outcome.refusal.by[0].startswith("intake:")
     full = Action.THROTTLE if any(not room.allowed for room in outcome.rooms) else Action.ALLOW
-    return (outcome.decision.action if unreadable else outcome.action), max(outcome.decision.would, full)
+    would = max(outcome.decision.would, full)
+    if outcome.cause is None and not outcome.state_error:
+        would = outcome.would  # with the limits that refuse because their key is missing
+    return (outcome.decision.action if _at_intake(outcome) is not None else outcome.action), would
 
 
 def _counts(counts: Mapping[str, int]) -> str:

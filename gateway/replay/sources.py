@@ -97,7 +97,7 @@ class Reader:
             raise RecordError(place, "is not a JSON object")
         try:
             if "signals" in entry and "policy" in entry:
-                return self._audit(entry, place)
+                return recorded(entry, place, self.catalogue)
             if "ts" in entry and "headers" in entry:
                 return self._capture(entry, place)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -157,18 +157,25 @@ class Reader:
         status, end = response.get("status", entry.get("status")), End(response.get("end", "complete"))
         return Answer(status=status, usage=used, end=end, model=response.get("model"))
 
-    def _audit(self, entry: Mapping[str, Any], place: Place) -> Exchange:
-        exchange = entry["exchange"]
-        facts = Facts(
-            at=parse_timestamp(entry["at"]), method=exchange["method"], path=exchange["path"],
-            http_version=exchange.get("http_version", "1.1"), protocol=exchange.get("protocol"), route=exchange.get("route"),
-            size=exchange.get("size", 0), cause=Cause(exchange["cause"]) if "cause" in exchange else None,
-            recorded=recorded_signals(entry, self.catalogue),
-        )  # fmt: skip
-        answered = entry.get("answer", {})
-        answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
-                        answered.get("model"))  # fmt: skip
-        return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
+
+def recorded(entry: Mapping[str, Any], place: Place, catalogue: Catalogue) -> Exchange:
+    """The exchange of an audit record, with the signal values of its day. Raises what a part of the wrong kind raises."""
+    exchange = entry["exchange"]
+    facts = Facts(
+        at=parse_timestamp(entry["at"]), method=exchange["method"], path=exchange["path"],
+        http_version=exchange.get("http_version", "1.1"), protocol=exchange.get("protocol"), route=exchange.get("route"),
+        size=exchange.get("size", 0), cause=Cause(exchange["cause"]) if "cause" in exchange else None,
+        recorded=recorded_signals(entry, catalogue),
+    )  # fmt: skip
+    answered = entry.get("answer", {})
+    answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
+                    answered.get("model"))  # fmt: skip
+    return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
+
+
+def is_capture(entry: object) -> bool:
+    """Whether a line holds a captured request, not an audit record."""
+    return isinstance(entry, dict) and "signals" not in entry and "headers" in entry
 
 
 def _moment(exchange: Exchange) -> int:
@@ -194,7 +201,7 @@ def line_at(where: str) -> tuple[Place, bytes]:
     name, _, number = where.rpartition(":")
     if not name or not number.isdigit():
         raise LookupError(f"{where!r} names no line; write FILE:LINE")
-    with Path(name).open("rb") as file:
+    with _open(name) as file:
         text = next(islice(file, int(number) - 1, None), None) if int(number) else None
     if text is None:
         raise LookupError(f"{name} has no line {number}")

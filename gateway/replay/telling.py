@@ -3,15 +3,16 @@
 Every truth, step, exemption and action in it is what the language's and the engine's own functions return; this file only
 names them. Conditions are told without short circuit: a part that did not need to be looked at is told from what was recorded.
 
-Keys of the tree: `reference`, `id`, `at`, `request`, `subject`, `policy` (of the record; `evaluated_by` where it is another),
-`decision` and `would` ({action, by}), `outcome`, `to_pass` ({enforced, would}), `cause`, `state_error`, `settle_error`,
-`limits`, `rules` (matches first, the strongest on top), `not_matched` (how many rules are not told). Keys of a rule: see
+Keys of the tree: `capture` (what is said first of a captured request), `reference`, `id`, `at`, `request`, `subject`, `policy`
+(of the record; `evaluated_by` where it is another), `decision` and `would` ({action, by}), `outcome`, `to_pass` (by view),
+`cause`, `state_error`, `settle_error`, `limits`, `rules` (matches first, the strongest on top), `not_matched` (how many rules
+are not told), `unsearched` (for how many of those told nothing was looked for that would change them). Keys of a rule: see
 `rule_tree`; of a comparison: see `leaf_tree`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from gateway.language.conditions import Condition, Leaf
 from gateway.language.operators import Networks, Operand
 from gateway.language.policy import Effect, Rule
 from gateway.readings import key_of, rule_values
+from gateway.replay.caller import CAPTURE
 from gateway.replay.changes import changes, unreached
 from gateway.replay.explain import Explanation, differing_rules
 from gateway.replay.probes import height, network_texts, spoken, thresholds_of
@@ -41,10 +43,11 @@ MOST_CHANGED: Final = 25
 MOST_ELEMENTS: Final = 8
 
 
-def told(explanation: Explanation, only: str | None = None) -> Tree:
-    """The operator's view. `only` names one rule; else every rule that did not simply fail to match."""
+def told(explanation: Explanation, only: Collection[str] = ()) -> Tree:
+    """The operator's view. `only` names rules; else every rule that did not simply fail to match."""
     entry, exchange = explanation.entry, explanation.entry["exchange"]
-    tree: Tree = {key: entry[key] for key in ("reference", "id", "at")}
+    tree: Tree = {"capture": CAPTURE} if explanation.capture else {}
+    tree |= {key: entry[key] for key in ("reference", "id", "at")}
     tree["request"] = {key: exchange[key] for key in ("method", "path", "protocol", "route", "size") if key in exchange}
     tree["subject"] = {name: entry["signals"][name] for name in SUBJECT if name in entry["signals"]}
     tree["policy"] = dict(entry["policy"])
@@ -62,10 +65,11 @@ def told(explanation: Explanation, only: str | None = None) -> Tree:
     units = {plan.limit.id: plan.limit.unit for plan in explanation.policy.limits}
     tree["limits"] = [_room(room, explanation.at, units.get(room.limit, Unit.REQUESTS)) for room in explanation.scene.rooms]
     ended = {end.rule: (_VERDICTS.index(end.verdict), -end.would, -end.action, end.rule) for end in explanation.decision.ends}
-    named = [rule for rule in explanation.policy.rules if (rule.id == only if only else rule.id in ended)]
+    named = [rule for rule in explanation.policy.rules if rule.id in (only or ended)]
     named.sort(key=lambda rule: ended.get(rule.id, ()))
     tree["rules"] = [rule_tree(rule, explanation, place < MOST_CHANGED) for place, rule in enumerate(named)]
     tree["not_matched"] = sum(rule.mode is not Mode.OFF and rule.id not in ended for rule in explanation.policy.rules)
+    tree["unsearched"] = max(0, len(named) - MOST_CHANGED)
     return tree
 
 
@@ -82,6 +86,7 @@ def rule_tree(rule: Rule, explanation: Explanation, changing: bool = True) -> Tr
     """One rule: what it is, how it ended, its condition leaf by leaf, what was tried, and what would change it.
 
     Besides what the rule declares: `verdict`, `action`, `would`, `error`, `missing` ({name, reason}), `when` (its parts),
+    `excepted` and `abstained` (the exception, the workload because of which a match does not act),
     on a match `exceptions`, `workloads`, `corroboration` and `throttle`, `steps` where it is graded, `evidence`,
     `false_positives` with their leaf now, `changes` ({set, exception, workload, corroborated_by or not_corroborated_by; gives})
     and `not_reached` (ends that no change of one or two values leads to).
@@ -99,6 +104,7 @@ def rule_tree(rule: Rule, explanation: Explanation, changing: bool = True) -> Tr
         "when": condition_tree(rule.when, rule, explanation),
         "measures": {name: declared.label for name, declared in rule.measures.items()},
     }  # fmt: skip
+    tree |= {key: by for key, by in (("excepted", end.excepted), ("abstained", end.abstained)) if by}
     if rule.share < 1:
         tree["share"] = rule.share
     if end.verdict is Verdict.MATCH:

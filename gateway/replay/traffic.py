@@ -25,17 +25,23 @@ from gateway.values import SECOND, parse_duration
 from gateway.web.intake import Intake
 
 MOST: Final = 100_000
-ANSWER_FIELDS: Final = {
-    "status": Field(whole("status", 100, 599)), "input_tokens": Field(whole("input_tokens")),
-    "output_tokens": Field(whole("output_tokens")),
-}  # fmt: skip
+_ANSWERED: Final = {
+    "status": Field(whole("status", 100, 599), doc="its status"),
+    "input_tokens": Field(whole("input_tokens"), doc="tokens of the request, cached ones included"),
+    "output_tokens": Field(whole("output_tokens"), doc="tokens of the answer"),
+    "cached_tokens": Field(whole("cached_tokens"), doc="input tokens read from a cache"),
+}
+ANSWER_FIELDS: Final = _ANSWERED | {f"response.{key}": one for key, one in _ANSWERED.items()}
 STEP_FIELDS: Final = {
     "given": Field(raw, doc="signal values of every exchange of this step"),
     "after": Field(scalar(parse_duration, "after"), default=0, doc="how long it waits before it begins"),
     "times": Field(whole("times", 1, MOST), default=1, doc="how many exchanges"),
     "every": Field(scalar(parse_duration, "every"), default=SECOND, doc="how far apart they are, and what comes next is"),
     "each": Field(entries(text("each"), "each"), default={}, doc="signal values in which {n} counts the exchanges of the case"),
-    "answer": Field(raw, doc="response.* values"),
+    "lasts": Field(
+        scalar(parse_duration, "lasts"), default=0, doc="how long each stays open: it holds its slots, then settles"
+    ),
+    "answer": Field(raw, doc="what the upstream answered: status, input_tokens, output_tokens, cached_tokens"),
     "generate": Field(raw, doc="a scenario's exchanges in place of given ones"),
 }
 COMMON_FIELDS: Final = {
@@ -48,7 +54,10 @@ COMMON_FIELDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Exchanges with the values given, repeated. every: µs from each to the next, and to what follows. after: µs before it."""
+    """Exchanges with the values given, repeated. every: µs from each to the next, and to what follows. after: µs before it.
+
+    answer: what the upstream answered; its duration says how long the exchange is open.
+    """
 
     given: Mapping[str, object]
     times: int = 1
@@ -190,7 +199,7 @@ def _step(node: Node, number: int, context: Context) -> Part | None:
             problems.add(node.value[key].named, f"'{key}' does not go with 'generate'", "write it in a step of its own")
         generated = _generated(entry["generate"], context)
         return replace(generated, after=entry["after"] or 0) if generated is not None else None
-    if not entry["times"] or entry["every"] is None or entry["after"] is None:
+    if not entry["times"] or None in (entry["every"], entry["after"], entry["lasts"]):
         return None
     for name, pattern in entry["each"].items():
         place = node.value["each"].at(name)
@@ -203,7 +212,8 @@ def _step(node: Node, number: int, context: Context) -> Part | None:
             problems.add(place, f"{name}: {error}")
             return None
     given = read_values(entry["given"], context)
-    return Step(given, entry["times"], entry["every"], entry["each"], _answer(entry["answer"], problems), entry["after"])
+    answer = replace(_answer(entry["answer"], problems), duration=entry["lasts"] or None)
+    return Step(given, entry["times"], entry["every"], entry["each"], answer, entry["after"])
 
 
 def _generated(node: Node, context: Context) -> Generated | None:
@@ -264,6 +274,10 @@ def read_signal(name: str, place: Place, context: Context) -> Signal | None:
 
 def _answer(node: Node | None, problems: Problems) -> Answer:
     entry = mapping(ANSWER_FIELDS, "an answer")(node, problems) if node is not None else None
-    if entry is None:
+    if entry is None or node is None or not isinstance(node.value, dict):
         return Answer()
-    return Answer(entry["status"], Usage(entry["input_tokens"], entry["output_tokens"]))
+    for key in _ANSWERED:
+        if key in node.value and f"response.{key}" in node.value:
+            problems.add(node.value[key].named, f"'{key}' and 'response.{key}' are one value", "write it once")
+    said = {key: entry[key] if entry[key] is not None else entry[f"response.{key}"] for key in _ANSWERED}
+    return Answer(said.pop("status"), Usage(**said))

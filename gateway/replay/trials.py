@@ -13,7 +13,7 @@ from gateway.language.conditions import Condition, Leaf
 from gateway.language.policy import ExceptionEntry, Rule, RuleException
 from gateway.readings import exception_of
 from gateway.replay.explain import Explanation
-from gateway.values import Failed, Missing, timestamp_text
+from gateway.values import Failed, Missing, duration_text, timestamp_text
 
 Tree = dict[str, Any]
 
@@ -74,6 +74,7 @@ def workloads(rule: Rule, explanation: Explanation) -> list[Tree]:
             count = explanation.evaluated.values.get(workload.ceiling.measure.label, Missing("not counted"))
             tree["ceiling"] = {
                 "declared": workload.ceiling.leaf.shown, "count": _shown(count, workload.ceiling.measure.type),
+                "over": duration_text(workload.ceiling.measure.window.length),
                 "within": workload.ceiling.leaf.test(count),
             }  # fmt: skip
         found.append(tree)

@@ -66,8 +66,9 @@ def test_an_evasion_covers_nothing(tmp_path: Path) -> None:
 def test_failures_say_where_what_and_why(tmp_path: Path) -> None:
     found = results("cases:\n" + HIT.replace("match,", "no_match,") + MISS.replace("no_match", "unknown"), tmp_path)
     assert [str(failure) for failure in found.failures] == [
-        f"{tmp_path / 'p.test.yaml'}:2:5: hit: p.burst: expected no_match, got match",
-        f"{tmp_path / 'p.test.yaml'}:3:5: miss: p.burst: expected unknown, got no_match",
+        f"{tmp_path / 'p.test.yaml'}:2:74: hit: p.burst: expected no_match, got match\n    many true: n 3, gte 3",
+        f"{tmp_path / 'p.test.yaml'}:3:51: miss: p.burst: expected unknown, got no_match\n"
+        "    many false: n 1, wanted gte 3\n    broken false: bad 0, wanted gte 2",
     ]
     assert messages("cases:\n" + UNKNOWN.replace("unknown,", "match,"), tmp_path) == [
         "p.burst: expected match, got unknown (lacked bad, n)"

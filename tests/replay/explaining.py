@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ def explained(entry: dict[str, Any], by: Policy) -> Explanation:
     return explain(READER.exchange(written, Place("records.jsonl", 1, 1)), json.loads(written), by, CATALOGUE)
 
 
-def said(explanation: Explanation, only: str | None = None, verbose: bool = False) -> str:
+def said(explanation: Explanation, only: Collection[str] = (), verbose: bool = False) -> str:
     """The operator's view as text."""
     return "\n".join(lines(told(explanation, only), verbose=verbose)) + "\n"
 

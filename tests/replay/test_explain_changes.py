@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gateway.decision import Action, Mode
 from gateway.facts import Answer, Cause
 from gateway.gate import Gate
-from gateway.language.measures import Ratio
+from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Policy
+from gateway.readings import counted
 from gateway.replay.changes import Search, changes, ended
 from gateway.replay.explain import Explanation, Supposed
 from gateway.replay.remedies import to_pass
@@ -77,7 +78,9 @@ def test_no_smaller_change_of_a_number_exists(pack: Plain, sent: list[Sent], dat
             if search.kind(name) is not INT or not isinstance(current, int):
                 continue
             top = 2 if name == "addresses" else HIGHEST if name in rule.measures else 600
-            least = 1 if name == "requests" else 0  # what a ratio divides by was counted at least once
+            declared = rule.measures.get(name)
+            own = counted(declared, explanation.view) if isinstance(declared, Measure) and not declared.settled else None
+            least = 1 if own is not None or name == "requests" else 0  # this request, or what a ratio divides by, was counted
             now = search.result(Supposed())
             tried = range(least, top + 1)
             flips = [value for value in tried if search.result(search.setting(name, value, "").supposed) != now]
@@ -244,6 +247,31 @@ def test_the_set_to_pass_is_minimal_and_enough() -> None:
     for rule in rest:
         assert explanation.again(Supposed(resting=rest - {rule}, room=room)).enforced.refusal is not None
     assert explanation.again(Supposed(resting=rest)).enforced.refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("measure", "least"),
+    [
+        ("{count: true, per: [account.id], window: 1h}", 1),
+        ("{distinct: client.country, per: [account.id], window: 1h}", 1),
+        ("{sum: request.size, per: [account.id], window: 1h}", 7),
+        ("{count: true, per: [account.id], window: 1h, where: {client.country: FR}}", 0),
+        ("{count: true, per: [account.id], window: 1h, where: {response.status: 500}}", 0),
+    ],
+)
+def test_no_count_is_supposed_below_what_this_request_makes_it(measure: str, least: int) -> None:
+    rule = f"{{id: p.r, title: t, family: client, owner: o, measures: {{n: {measure}}}, when: {{n: {{lt: LIMIT}}}}"
+    for limit in (least + 1, least):
+        written = f"pack: p\nversion: 1\nlanguage: 1\nrules:\n  - {rule}, then: {{action: observe}}, mode: enforce}}\n"
+        loaded = policy(written.replace("LIMIT", str(limit)).replace("lt: 0", "lt: 1"))
+        gate = Gate(loaded, CATALOGUE, ids=lambda facts: "id", timer=lambda: 0)
+        sent = {"account.id": "a", "client.country": "KP", "request.size": 7}
+        for number in range(9):
+            judgement = judge(gate, sent | {"client.country": ["KP", "SE", "DK"][number % 3]}, START + number, Answer(500))
+        explanation = explained(entry_of(judgement, Answer(500)), loaded)
+        searched = Search(loaded.rules[0], explanation)
+        below = [one.value for one in searched.settings("n", searched.result)]
+        assert all(isinstance(value, int) and value >= least for value in below)
 
 
 def test_a_rule_that_acts_only_by_corroboration_need_not_be_named() -> None:

@@ -113,7 +113,7 @@ def test_what_is_not_there(folder: Path, tmp_path: Path) -> None:
         ("[1]", "is not a JSON object"),
         ("{}", "is not a whole audit record: it holds no 'v'"),
         ('{"v": "1"}', "is not a whole audit record: it holds a str as 'v'"),
-        ('{"ts": 1, "headers": []}', "is a capture; 'sluice dry-run --decisions' makes audit records of captures"),
+        ('{"ts": 1, "headers": []}', "is not a whole record: KeyError: 'path'"),
     ],
 )
 def test_garbage_lines(folder: Path, tmp_path: Path, line: str, said: str) -> None:
@@ -158,3 +158,46 @@ def test_colour_only_on_a_terminal_and_never_against_the_callers_wish(folder: Pa
     assert "\x1b" not in plain
     assert explain(folder, *where, color=True, env={"NO_COLOR": "yes"}).output == plain
     assert explain(folder, *where, "--no-color", color=True).output == plain
+
+
+def test_a_flag_takes_no_word(folder: Path) -> None:
+    """What stands after it is the reference, and any value of the variable is a wish."""
+    reference = entries(folder)[0]["reference"]
+    told = explain(folder, "--no-color", reference, "--records", folder / "d.jsonl", color=True)
+    assert (told.exit_code, "\x1b" in told.output) == (0, False)
+    where = ("--record", f"{folder}/d.jsonl:1")
+    for value, coloured in (("anything", False), ("0", False), ("", True)):
+        assert ("\x1b" in explain(folder, *where, color=True, env={"NO_COLOR": value}).output) is coloured
+
+
+def test_what_cannot_be_read_is_said_in_words(folder: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.jsonl"
+    for arguments in (("sg-" + "0" * 32, "--records", absent), ("--record", f"{absent}:1")):
+        told = explain(folder, *arguments)
+        assert (told.exit_code, told.stderr) == (1, f"sluice: {absent}: cannot be read: No such file or directory\n")
+    told = explain(folder, "--record", f"{tmp_path}:1")
+    assert (told.exit_code, told.stderr) == (1, f"sluice: {tmp_path}: cannot be read: Is a directory\n")
+
+
+def test_a_limit_is_no_rule(folder: Path, tmp_path: Path) -> None:
+    limit = "limits:\n  - {id: demo.plan, per: [account.id], limit: 9/minute, on_missing: skip, mode: enforce}\n"
+    (tmp_path / "demo.yaml").write_text(PACK + limit)
+    told = sluice("explain", "--record", f"{folder}/d.jsonl:1", "--policy", tmp_path, "--rule", "demo.plan")
+    said = "'demo.plan' is a limit of the plan, not a rule: what it answered stands under 'limit'; leave out --rule"
+    assert (told.exit_code, told.stderr) == (2, f"sluice: {said}\n")
+
+
+def test_a_capture_is_evaluated_now_and_says_so(folder: Path, tmp_path: Path) -> None:
+    told = explain(folder, "--record", f"{folder}/r.jsonl:1")
+    assert told.exit_code == 0
+    assert told.output.splitlines()[0] == "A CAPTURE: evaluated now, with nothing counted before it."
+    recorded = explain(folder, "--record", f"{folder}/d.jsonl:1").output
+    assert told.output[told.output.index("demo.denied  match") :] == recorded[recorded.index("demo.denied  match") :]
+    caller = explain(folder, "--record", f"{folder}/r.jsonl:1", "--view", "caller").output
+    assert caller.splitlines()[0] == "A CAPTURE: evaluated now, with nothing counted before it."
+    tree = json.loads(explain(folder, "--record", f"{folder}/r.jsonl:2", "--format", "json").output)
+    assert (tree["capture"][:9], tree["decision"]["action"], tree["rules"]) == ("A CAPTURE", "allow", [])
+    (tmp_path / "gateway.yaml").write_text(f"upstreams: {{}}\npolicy: ['{folder}/demo.yaml']\nmode: shadow\n")
+    shadowed = sluice("explain", "--record", f"{folder}/r.jsonl:1", "--config", tmp_path / "gateway.yaml").output
+    assert "decision        allow" in shadowed
+    assert "would be        deny" in shadowed

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Mode
+from gateway.errors import ReplayError
 from gateway.facts import Answer, Cause
 from gateway.gate import Gate
 from gateway.language.policy import Policy, Rule
@@ -129,7 +130,7 @@ def unknown() -> str:
 
 
 def no_match() -> str:
-    return text_of(TRIED, CALLER, only="p.tried")
+    return text_of(TRIED, CALLER, only=["p.tried"])
 
 
 def tried() -> str:
@@ -140,7 +141,7 @@ def tried() -> str:
 def by_another() -> str:
     entry, _ = last(TRIED, CALLER)
     changed = policy(HEAD.replace("3", "4") + TRIED.replace("{gte: 2}", "{gte: 1}"))
-    return said(explained(entry, changed), only="p.shadow")
+    return said(explained(entry, changed), only=["p.shadow"])
 
 
 GOLDEN = {"leaves": leaves, "unknown": unknown, "no-match": no_match, "tried": tried, "another-policy": by_another}
@@ -193,12 +194,47 @@ def test_a_throttle_without_a_key_says_why_it_yields() -> None:
 
 def test_a_restriction_is_told_in_both_views() -> None:
     pack = RESTRICTING
-    entry, loaded = last(pack, CALLER)
+    asking = {"request.operation": "chat", "request.max_tokens": 500, "request.logprobs": True}
+    entry, loaded = last(pack, CALLER | asking)
     explanation = explained(entry, loaded)
     assert "restricted to logprobs False, max_tokens 100" in said(explanation)
     tree = caller_view(explanation)
-    assert tree["restricted"] == {"max_tokens": 100, "logprobs": False}
-    assert (tree["code"], tree["message"]) == ("less", "Less than asked for.")
+    assert tree["restricted"] == entry["outcome"]["restricted"] == ["max_tokens=100", "logprobs=off"]
+    assert tree["code"] == "less"
+    assert caller_lines(tree)[3:] == [
+        "The request was passed on with less than it asked for.", "Code less.", "Taken from it: max_tokens=100, logprobs=off.",
+    ]  # fmt: skip
+
+
+def test_a_restriction_that_took_nothing_is_not_told_to_the_caller() -> None:
+    entry, loaded = last(RESTRICTING, CALLER | {"request.operation": "chat", "request.max_tokens": 5})
+    assert caller_view(explained(entry, loaded))["what"] == "The request was passed on."
+
+
+def test_a_restriction_that_was_altered_is_found_out() -> None:
+    entry, loaded = last(RESTRICTING, CALLER | {"request.operation": "chat", "request.max_tokens": 500})
+    entry["outcome"]["restricted"] = ["max_tokens=400"]
+    with pytest.raises(ReplayError, match="the outcome's restricted is"):
+        explained(entry, loaded)
+
+
+def test_a_match_that_does_not_act_says_why_in_its_first_line() -> None:
+    rule = TRIED.replace("    corroborate:", "    abstain_for: [benchmark]\n    corroborate:")
+    small = WORKLOADS.replace("ceiling: 2 requests", "ceiling: 9 requests")
+    told_ = said(explained(*last(rule, CALLER, 3, more=small)))
+    assert "p.tried  match, abstained (w.small)  (coordination, medium, enforce)" in told_
+    agreed = said(explained(*last(TRIED, CALLER | {"account.id": "b"}, 3)))
+    assert "p.tried  match, excepted (by_account)  (coordination, medium, enforce)" in agreed
+
+
+def test_changes_are_looked_for_in_so_many_rules_and_that_is_said() -> None:
+    head, then = "title: t, family: client, owner: o, mode: enforce", "then: {action: tag, tag: t}"
+    one = f"  - {{id: p.rNN, {head}, when: {{client.country: KP}}, {then}}}\n"
+    many = "rules:\n" + "".join(one.replace("NN", f"{number:02}") for number in range(27))
+    told_ = text_of(many, CALLER)
+    assert told_.count("would change it\n") == 25
+    assert told_.endswith("«would change it» was looked for in the first 25 rules; --rule ID looks for it in another\n")
+    assert "was looked for" not in text_of(many, CALLER, only=["p.r26"])
 
 
 @pytest.mark.parametrize("cause", list(Cause))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.replay.altered_limits import amounts
 from gateway.replay.cases import load_tests
 from gateway.replay.mutants import mutants
 from gateway.replay.mutation import Sweep, sweep
@@ -101,9 +102,11 @@ def test_steps_are_moved_left_out_and_strengthened_where_it_could_be_seen() -> N
     assert found == [
         "step from 5: observe in place of tag", "step from 5: deny in place of tag",
         "step from 6: observe in place of throttle", "step from 6: deny in place of throttle",
-        "step from 6: 9 in 60s becomes 8", "step from 6: 9 in 60s becomes 10",
-        "step from 6: 9 in 60s becomes 9 in 30s", "step from 6: 9 in 60s becomes 9 in 120s",
-        "step from 6: window fixed becomes moving", "step from 6: per without account.id",
+        "step from 6: limit 9 requests/minute becomes 8 requests/minute",
+        "step from 6: limit 9 requests/minute becomes 10 requests/minute",
+        "step from 6: limit 9 requests/minute becomes 9 requests/30s",
+        "step from 6: limit 9 requests/minute becomes 9 requests/2m",
+        "step from 6: limit window fixed becomes moving", "step from 6: per without account.id",
         "step from 5 left out", "step from 6 left out", "step from 6 starts at 7",
     ]  # fmt: skip
     early = [
@@ -123,6 +126,87 @@ def test_what_stands_around_a_rule_is_changed_too() -> None:
         "corroborate: else tag becomes observe", "exception agreed: fields without account.id",
         "exception agreed: fields without client.country", "abstain_for without benchmark", "abstain_for without relay",
     ]  # fmt: skip
+
+
+PLAN = f"""{HEAD}prices: {{small-*: {{input: 0.1, output: 0.4}}}}
+limits:
+  - {{id: p.limit, per: [account.id], limit: LIMIT, on_missing: skip, mode: enforce}}
+"""
+
+
+def of_limit(written: str) -> dict[str, str]:
+    """The changes of a plan limit, each with its hint, without those of its key."""
+    (plan,) = policy(PLAN.replace("LIMIT", written)).limits
+    return {change.said: change.hint for change in amounts(plan.limit)}
+
+
+@pytest.mark.parametrize(
+    ("written", "below", "above"),
+    [
+        ("5 usd/day", "4 usd/day", "6 usd/day"),
+        ("2.5 usd/hour", "2.4 usd/hour", "2.6 usd/hour"),
+        ("1 usd/day", "0.9 usd/day", "1.1 usd/day"),
+        ("0.01 usd/day", "0.009 usd/day", "0.011 usd/day"),
+        ("200000 tokens/10s", "199999 tokens/10s", "200001 tokens/10s"),
+        ("60 requests/minute", "59 requests/minute", "61 requests/minute"),
+        ("8 concurrent", "7 concurrent", "9 concurrent"),
+    ],
+)
+def test_limits_are_moved_by_the_smallest_step_that_is_written(written: str, below: str, above: str) -> None:
+    assert list(of_limit(written))[:2] == [f"limit {written} becomes {below}", f"limit {written} becomes {above}"]
+
+
+def test_hints_speak_in_the_unit_of_the_limit() -> None:
+    assert list(of_limit("5 usd/day").values())[1] == (
+        "a case whose answers cost 5 to 6 usd in a period, and whether more is refused"
+    )
+    assert next(iter(of_limit("7 tokens/day").values())) == (
+        "a case whose answers take 6 tokens in a period, and whether one more is refused"
+    )
+
+
+def test_a_concurrent_limit_has_a_lease_in_place_of_a_window() -> None:
+    found = of_limit("2 concurrent, lease: 4m")
+    assert list(found) == [
+        "limit 2 concurrent becomes 1 concurrent", "limit 2 concurrent becomes 3 concurrent",
+        "lease 4m becomes 2m", "lease 4m becomes 8m",
+    ]  # fmt: skip
+    assert found["lease 4m becomes 2m"] == (
+        "a case in which the slots are taken by exchanges that 'lasts' longer than 4m, and began 2m to 4m ago"
+    )
+
+
+def test_mutants_stand_where_the_changed_part_stands() -> None:
+    pack = policy(f"""{HEAD}rules:
+  - id: p.r
+    title: t
+    family: client
+    owner: o
+    measures:
+      n: {{count: true, per: [account.id], window: 1h}}
+    when: {{n: {{gte: 5}}}}
+    corroborate: {{families: 2, within: 1h, per: [account.id]}}
+    exceptions:
+      agreed: {{fields: [account.id], entries: []}}
+    abstain_for: [benchmark]
+    then:
+      of: n
+      steps:
+        - {{from: 5, action: tag, tag: a}}
+        - {{from: 9, action: deny}}
+    mode: enforce
+""")
+    lines = {
+        mutant.id.removeprefix("p.r: "): mutant.place.line
+        for mutant in mutants(pack, CATALOGUE, lambda n: lambda s: frozenset())
+    }
+    wanted = {
+        "leaf n.gte negated": 11, "measure n: window 1h becomes 30m": 10, "corroborate left out": 12,
+        "corroborate: 2 families become 3": 12, "exception agreed: fields without account.id": 14,
+        "abstain_for without benchmark": 15, "step from 5: deny in place of tag": 19, "step from 9 left out": 20,
+        "step from 9 starts at 10": 20,
+    }  # fmt: skip
+    assert {said: lines[said] for said in wanted} == wanted
 
 
 def test_lists_lose_items_that_tests_give_gain_one_and_are_emptied() -> None:
@@ -173,8 +257,8 @@ cases:
 SURVIVORS = {
     "p.abroad: measure n: window 1h becomes 30m",
     "p.abroad: measure n: window 1h becomes 2h",
-    "p.plan: limit 5 in 60s becomes 5 in 30s",
-    "p.plan: limit 5 in 60s becomes 5 in 120s",
+    "p.plan: limit 5 requests/minute becomes 5 requests/30s",
+    "p.plan: limit 5 requests/minute becomes 5 requests/2m",
     "p.plan: limit window fixed becomes moving",
     "p.plan: per without account.id",
     "p.plan: leaf account.plan.eq left out",
@@ -241,3 +325,43 @@ def test_a_policy_without_mutants_is_not_clean(tmp_path: Path) -> None:
     nothing = policy(HEAD)
     tests = load_tests([tmp_path / "p.test.yaml"], nothing, CATALOGUE)
     assert not sweep(tests, run(tests.cases, nothing, CATALOGUE), nothing, CATALOGUE).clean
+
+
+CONCURRENT = f"""{HEAD}limits:
+  - {{id: p.open, per: [account.id], limit: 2 concurrent, lease: 10s, on_missing: share, mode: enforce}}
+"""
+OPEN = """
+cases:
+  - name: the third of three that are open at once
+    sequence: [{given: {account.id: a}, times: 3, every: 1s, lasts: 5s}]
+    expect: {limits: {p.open: refused}, refused: {p.open: 1}}
+  - name: the second of two
+    sequence: [{given: {account.id: a}, times: 2, lasts: 5s}]
+    expect: {limits: {p.open: room}}
+  - name: of another account
+    sequence: [{given: {account.id: a}, times: 2, lasts: 5s}, {given: {account.id: b}}]
+    expect: {limits: {p.open: room}}
+  - name: nobody's, which all share
+    sequence: [{given: {}, times: 3, lasts: 5s}]
+    expect: {limits: {p.open: refused}}
+  - name: nobody's first
+    given: {}
+    expect: {limits: {p.open: room}}
+  - name: open for longer than the lease allows
+    sequence: [{given: {account.id: a}, times: 2, lasts: 60s}, {after: 10s, given: {account.id: a}}]
+    expect: {limits: {p.open: room}}
+  - name: open for as long as the lease allows
+    sequence: [{given: {account.id: a}, times: 2, lasts: 60s}, {after: 6s, given: {account.id: a}}]
+    expect: {limits: {p.open: refused}}
+"""
+
+
+def test_the_hinted_cases_kill_every_mutant_of_a_concurrent_limit(tmp_path: Path) -> None:
+    (tmp_path / "p.test.yaml").write_text(OPEN)
+    loaded = policy(CONCURRENT)
+    tests = load_tests([tmp_path / "p.test.yaml"], loaded, CATALOGUE)
+    results = run(tests.cases, loaded, CATALOGUE)
+    assert [str(failure) for failure in results.failures] == []
+    found = sweep(tests, results, loaded, CATALOGUE)
+    assert [mutant.id for mutant in found.survivors] == []
+    assert found.killed == 7

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from gateway.errors import Place
 from gateway.facts import Answer, Cause, Facts
 from gateway.replay.driver import replay
-from gateway.replay.report import Report, show
+from gateway.replay.report import COUNTED, Report, show, write
 from gateway.replay.sources import Exchange
 from tests.judging import CATALOGUE, START, facts, policy
 
@@ -68,6 +71,50 @@ def test_an_unreadable_request_is_not_held_against_its_account() -> None:
         "(no account)": ("allow", "allow"),
     }
     assert report()["labels"] == {"chat": {"accounts": 3, "exchanges": 6, "matched": 1, "acted_on": 1, "would_act_on": 1}}
+
+
+def test_refusals_at_intake_are_counted_by_cause_and_stand_apart_from_the_share() -> None:
+    found = report()
+    assert found["refused_at_intake"] == {"body-malformed": 1}
+    assert found["benign"] == {
+        "exchanges": 6, "would_refuse": 4, "share": 4 / 6, "counts": COUNTED, "refused_at_intake": 1,
+    }  # fmt: skip
+    out = io.StringIO()
+    show(found, Console(file=out, width=200))
+    assert "\nrefused at intake: body-malformed 1\n" in out.getvalue()
+    assert "benign   6 exchanges, 4 would be refused (66.6667%): refusals by rules and limits" in out.getvalue()
+    assert "those at intake stand apart (1)" in out.getvalue()
+
+
+def test_a_limit_that_refuses_for_want_of_a_key_counts_in_the_share() -> None:
+    keyed = policy("""
+pack: r
+version: 1
+language: 1
+limits:
+  - {id: r.limit, per: [account.org], limit: 2/minute, on_missing: refuse, mode: enforce}
+""")
+    found = Report(keyed)
+    for one in replay([exchange(1, facts({"account.id": "a"}), "chat")], keyed, CATALOGUE):
+        found.add(one)
+    assert found.benign_share == 1
+
+
+def test_names_are_never_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = f"r.{'very-' * 30}long"
+    found = report()
+    found["rules"][0]["id"] = found["accounts"][0]["id"] = long
+    found["accounts"][0]["rules"] = [long]
+    write(found, "table", None)
+    write(found, "table", tmp_path / "out.txt")
+    for written in (capsys.readouterr().out, (tmp_path / "out.txt").read_text()):
+        assert written.count(long) == 3
+        assert "…" not in written.replace(f"{found['policy']['digest'][:19]}…", "")
+    narrow = io.StringIO()
+    show(found, Console(file=narrow, width=60, force_terminal=True, no_color=True))
+    rules = narrow.getvalue().split("Rules")[1].split("Labels")[0]
+    rows = re.findall(r"^│(.*?)│", re.sub(r"\x1b\[[0-9;]*m", "", rules), re.MULTILINE)
+    assert "".join(row.strip() for row in rows) == long
 
 
 def test_labels_of_ones_own_come_first() -> None:

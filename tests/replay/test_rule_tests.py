@@ -152,7 +152,7 @@ def test_steps_and_their_actions(tmp_path: Path) -> None:
         case = f"{crowd}, {expected}".replace("COUNT", str(count)).replace("STEP", str(step)).replace("ACTION", action)
         assert messages(case, tmp_path) == []
     assert messages(f"{crowd}, {expected}".replace("COUNT", "5").replace("STEP", "0").replace("ACTION", "tag"), tmp_path) == [
-        "p.many: expected step 0, got 1"
+        "p.many: expected step 0 (from 3), got 1 (from 5)"
     ]
 
 
