@@ -29,7 +29,8 @@ class Signal:
     """One entry of the catalogue (`sluice signals` prints it).
 
     meaning: what the value says. missing: when there is none. confounder: the honest caller who shows the same value.
-    source: where the idea comes from. settled: only known after the answer, so measures on it count at settle time.
+    source: where the idea comes from. settled: only known after the answer, so measures on it count at settle time. least: of
+    numbers and durations, a value that none lies below; `sluice check` then knows which comparisons distinguish nothing.
     """
 
     name: str
@@ -41,9 +42,16 @@ class Signal:
     confounder: str = "none"
     source: str = ""
     settled: bool = False
+    least: int | None = None
 
 
 Catalogue = Mapping[str, Signal]
+
+
+def least_of(catalogue: Catalogue) -> dict[str, float]:
+    """The least value of each signal that states one."""
+    return {name: signal.least for name, signal in catalogue.items() if signal.least is not None}
+
 
 UNKNOWN_SIGNAL = Missing("no such signal")
 NOT_RECORDED = Missing("not recorded")

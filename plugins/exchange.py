@@ -89,7 +89,7 @@ def _tokens(name: str) -> Signal:
 
 SIGNALS = (
     *map(_text, ("method", "path", "protocol", "route", "cause")),
-    Signal("request.size", INT, "bytes of the body as sent", lambda view: view.facts.size),
+    Signal("request.size", INT, "bytes of the body as sent", lambda view: view.facts.size, least=0),
     Signal("request.model", STRING, "the model asked for", _model, Cost.BODY, "no model named"),
     Signal("request.stream", BOOL, "whether a streamed answer is asked for", _stream, Cost.BODY, "no model call"),
     Signal("request.operation", STRING, "chat, text_completion, embeddings or count_tokens", _operation, Cost.BODY,

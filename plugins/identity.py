@@ -171,7 +171,7 @@ def _signals(accounts: Accounts) -> list[Signal]:
                missing="no credential was sent"),
         Signal("account.known", BOOL, "whether the directory lists the credential", accounts.known, missing="no directory"),
         Signal("account.age", DURATION, "time since the account was created", accounts.age, missing=missing,
-               confounder="a migrated workload under a new account"),
+               confounder="a migrated workload under a new account", least=0),
         *(Signal(f"account.{name}", _FIELDS[name], meaning, accounts.value(name), missing=missing)
           for name, meaning in _MEANINGS.items()),
     ]  # fmt: skip

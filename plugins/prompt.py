@@ -3,12 +3,14 @@
 The skeleton of a call is its system text and the frame of its last user message (first and last words, heading lines),
 with everything that varies by nature (numbers, quotes, links, code, identifiers) masked. Texts are normalised first, so
 that invisible characters and spacing do not make two templates of one. Only hashes leave this module.
+
+What a caller sends is normalised in linear time, and at most `LONGEST` (templates) or `MOST` characters of one text (its first
+three quarters and its last) are; what lies between is hashed as it is.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -16,19 +18,22 @@ from typing import Final
 from gateway.facts import Call, Message
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
+from gateway.unicode import composed
 from gateway.values import BOOL, INT, STRING, Missing
 
 NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
 LONGEST: Final = 8_192
+MOST: Final = 65_536
 FIRST_WORDS: Final = 8
 LAST_WORDS: Final = 6
 MOST_HEADINGS: Final = 24
 LONGEST_HEADING: Final = 80
 EDGE: Final = 240
 
+_LOCAL: Final = r"(?<![\w.+-])[\w.+-]++"  # looked for where a run of letters begins only, or a long run would cost its square
 _VOLATILE: Final = re.compile(
-    r"```.*?```|https?://\S+|[\w.+-]+@[\w-]+\.[\w.]+|\"[^\"\n]{0,400}\"|'[^'\n]{2,400}'"
+    r"```.*?```|https?://\S+|" + _LOCAL + r"@[\w-]++\.[\w.]+|\"[^\"\n]{0,400}\"|'[^'\n]{2,400}'"
     r"|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(?=\w*\d)[\w-]{12,}\b|\d+(?:[.,:]\d+)*",
     re.DOTALL,
 )
@@ -38,19 +43,24 @@ _RUNS: Final = re.compile(r"  |[\t\r\f\v\xa0]")
 
 @lru_cache(maxsize=8)  # several signals of one exchange look at the same text
 def normalised(text: str) -> str:
-    """NFKC, format characters (zero-width and the like) dropped, case folded, runs of blanks made one."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-        text = "".join(char for char in text if unicodedata.category(char) != "Cf")
-    text = text.casefold()
+    """What is invisible dropped, NFKC, case folded, runs of blanks made one. Linear in the length."""
+    text = composed(text).casefold()
     return _SPACE.sub(" ", text) if _RUNS.search(text) else text
 
 
-def capped(text: str) -> str:
-    """The first three quarters and the last quarter of a text longer than LONGEST characters."""
-    if len(text) <= LONGEST:
+def capped(text: str, most: int = LONGEST) -> str:
+    """The first three quarters and the last quarter of a text of more than so many characters."""
+    if len(text) <= most:
         return text
-    return text[: LONGEST * 3 // 4] + "\n" + text[-LONGEST // 4 :]
+    return text[: most * 3 // 4] + "\n" + text[-(most // 4) :]
+
+
+def wording(text: str) -> bytes:
+    """What a text says: normalised as far as that is done, the middle of a longer one as it is."""
+    ends = normalised(capped(text, MOST)).encode("utf-8", "replace")
+    if len(text) <= MOST:
+        return ends
+    return ends + b"\0" + text[MOST * 3 // 4 : -(MOST // 4)].encode("utf-8", "replace")
 
 
 def masked(text: str) -> str:
@@ -115,7 +125,7 @@ def register(registry: Registry, settings: Settings) -> None:
     hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
 
     def keyed(text: str) -> str:
-        return blake2b(normalised(text).encode("utf-8", "replace"), key=hash_key, digest_size=8).hexdigest()
+        return blake2b(wording(text), key=hash_key, digest_size=8).hexdigest()
 
     def slots(view: View) -> object:
         call = view.facts.call
@@ -147,9 +157,11 @@ def register(registry: Registry, settings: Settings) -> None:
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
         Signal("prompt.system", STRING, "keyed hash of the system text", system, Cost.BODY, "no system text",
                "one application with many users"),
-        Signal("prompt.turns", INT, "messages of the conversation so far", _turns, Cost.BODY, "no model call"),
+        Signal("prompt.turns", INT, "messages of the conversation so far", _turns, Cost.BODY, "no model call",
+               least=0),
         Signal("prompt.has_tool_results", BOOL, "whether the conversation carries tool results", _has_tool_results,
                Cost.BODY, "no model call"),
         Signal("prompt.tools", STRING, "keyed hash of the declared tools' names", tools, Cost.BODY, "no tools declared"),
-        Signal("prompt.length", INT, "characters of system text and messages", _length, Cost.BODY, "no model call"),
+        Signal("prompt.length", INT, "characters of system text and messages", _length, Cost.BODY, "no model call",
+               least=0),
     ))  # fmt: skip

@@ -175,6 +175,7 @@ def _geo_signals(databases: Mapping[str, Database]) -> list[Signal]:
                lambda view: looked_up("asn", "asn", view), missing=lists, confounder="shared cloud egress"),
         Signal("client.as_org", STRING, "the organisation of that autonomous system",
                lambda view: looked_up("asn", "as_org", view), missing=lists),
-        Signal("client.geo_age", DURATION, "age of the country database", geo_age, missing="no country database"),
+        Signal("client.geo_age", DURATION, "age of the country database", geo_age, missing="no country database",
+               least=0),
         Signal("client.geo_source", STRING, "which country database, of what day", geo_source, missing="no country database"),
     ]  # fmt: skip

@@ -213,7 +213,8 @@ def register(registry: Registry, settings: Settings) -> None:
                contradictions, Cost.BODY, confounder=rewriting, source="consistency checks outlive value checks"),
         Signal("reseller.probe", STRING, "keyed hash of a health-check-like body: one short message, tiny max_tokens", probe,
                Cost.BODY, "not such a body", confounder="people say hi; a monitor on one's own keys"),
-        Signal("reseller.contradiction_count", INT, "how many such ways", contradiction_count, Cost.BODY, confounder=rewriting),
+        Signal("reseller.contradiction_count", INT, "how many such ways", contradiction_count, Cost.BODY, confounder=rewriting,
+               least=0),
     ))  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from gateway.language.conditions import Truth
 from gateway.language.needles import matcher
 from gateway.language.program import NOT_COUNTED, Run, ratio
 from gateway.language.terms import Source, Test
-from gateway.language.text import TextView, normalised
+from gateway.language.text import WHOLE, Look
 from gateway.values import Failed, Missing, Type
 
 _KINDS: Final = (str, int, float, bool, frozenset)
@@ -39,7 +39,8 @@ class Bindings:
     def __init__(self, needles: Mapping[tuple[int, str], Sequence[Test]]) -> None:
         self._names: dict[str, Any] = {
             "U": object(), "ABSENT": frozenset({Missing, Failed}), "NONE": (), "NOT_COUNTED": NOT_COUNTED, "ratio": ratio,
-            "normalised": normalised, "type": type, **{kind.__name__: kind for kind in _KINDS}, "__builtins__": {},
+            **{str(look): whole for look, whole in WHOLE.items()}, **{kind.__name__: kind for kind in _KINDS}, "type": type,
+            "__builtins__": {},
         }  # fmt: skip
         self._needles = needles
 
@@ -60,11 +61,11 @@ class Bindings:
 
     def plain(self, test: Test) -> str:
         """The comparison of a value that is of its type, as an expression."""
-        word, operand, number = test.leaf.operator.name, test.leaf.operand, test.source.number
+        word, operand = test.leaf.operator.name, test.leaf.operand
         texts = test.source.type.element is None
-        if test.view is not TextView.RAW and not texts:
+        if test.look is not Look.RAW and not texts:
             return self.ask(test)
-        value = f"v{number}" if test.view is TextView.RAW else f"n{number}"
+        value = test.variable
         if word == "within":
             self._names[f"W{test.number}"] = lru_cache(maxsize=_REMEMBERED)(test.leaf.test)
             return f"W{test.number}({value})"
@@ -94,11 +95,11 @@ class Bindings:
         self._names[f"T{test.number}"] = guarded(test.leaf.test)
         return f"T{test.number}(v{test.source.number})"
 
-    def scan(self, number: int, view: str) -> str:
+    def scan(self, number: int, look: str) -> str:
         """The name of the matcher over the texts of a source."""
-        name = f"S{number}_{view}"
+        name = f"S{number}_{look}"
         if name not in self._names:
-            self._names[name] = matcher(self._needles[number, view])
+            self._names[name] = matcher(self._needles[number, look])
         return name
 
     def bind(self, units: Sequence[str], index: Index) -> Run:

@@ -7,17 +7,22 @@ decides and explains.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any as Anything
 
 from gateway.errors import Place
 from gateway.language.operators import Operand, Operator
-from gateway.language.text import TextView, viewed
-from gateway.values import AtLeast, Failed, Missing, Type
+from gateway.language.text import Look, TextView, is_cut, viewed
+from gateway.values import STRING, AtLeast, Failed, Missing, Type
 
 Values = Callable[[str], object]
 Truth = bool | None
+_BARE = re.compile(r"[\w.:/+-]+")
+_IN_PART = frozenset({"contains", "starts_with", "any_of", "all_of"})  # true of a part is true of the whole
+_OF_THE_END = ("$", "\\z", "\\b", "\\B")
 _ONE = {"in": "eq", "not_in": "ne", "any_of": "contains", "all_of": "contains"}
 
 
@@ -26,7 +31,7 @@ class Leaf:
     """One comparison: `name operator operand`.
 
     shown: the operand for people, unambiguous. source: pack and name of the list it stands for. view: what of a text is
-    compared; in the normalised view the operand is normalised already.
+    compared; in the normalised view the operand is normalised already. least: the least value there is, of numbers.
     """
 
     id: str
@@ -38,6 +43,7 @@ class Leaf:
     place: Place = field(compare=False)
     source: tuple[str, str] | None = None
     view: TextView = TextView.RAW
+    least: float = field(default=-math.inf, compare=False)
 
     def evaluate(self, values: Values) -> Truth:
         return self.test(values(self.name))
@@ -52,13 +58,30 @@ class Leaf:
         try:
             if isinstance(value, AtLeast):
                 return self.operator.bounded(value.count, self.operand)
-            return self.operator.test(value if self.view is TextView.RAW else viewed(value), self.operand)
+            return self.operator.test(value, self.operand) if self.view is TextView.RAW else self._seen(value)
         except (TypeError, AttributeError, ValueError):  # a provider of the wrong type: acts as unknown, see `failure`
             return None
 
+    @property
+    def look(self) -> Look:
+        """The form of a text that this looks at."""
+        if self.view is TextView.RAW:
+            return Look.RAW
+        return Look.FOLDED if self.operator.operand is Operand.PATTERN else Look.SKELETON
+
+    def _seen(self, value: object) -> Truth:
+        """The comparison in the normalised view. Of a text that was cut, only what is found in its first part is known."""
+        seen, whole = viewed(value, self.look)
+        truth = self.operator.test(seen, self.operand)
+        if whole:
+            return truth
+        if self.operator.operand is Operand.PATTERN:
+            return (truth and not any(sign in self.operand.pattern for sign in _OF_THE_END)) or None
+        return (truth and self.operator.name in _IN_PART) or None
+
     def failure(self, value: object) -> str:
-        """Why a value that leaves this undecided is an error, or nothing where it is merely missing or capped."""
-        if isinstance(value, (Missing, AtLeast)):
+        """Why a value that leaves this undecided is an error, or nothing where it is merely missing, capped or cut."""
+        if isinstance(value, (Missing, AtLeast)) or (self.view is not TextView.RAW and is_cut(value)):
             return ""
         return f"{self.name}: {value.reason if isinstance(value, Failed) else f'{type(value).__name__} is no {self.type}'}"
 
@@ -74,10 +97,15 @@ class Leaf:
         yield self
 
     def canonical(self) -> object:
-        word, text = self.operator.name, "@" + "/".join(self.source) if self.source else self.shown
+        word, text = self.operator.name, "@" + "/".join(self.source) if self.source else self._meant()
         if word in _ONE and self.source is None and len(self.operand) == 1:
             word, text = _ONE[word], text[1:-1]
         return [self.name, word, text] if self.view is TextView.RAW else [self.name, str(self.view), word, text]
+
+    def _meant(self) -> str:
+        """The operand as it is compared: in the normalised view, operands that differ in disguise alone mean the same."""
+        as_said = self.view is TextView.RAW or self.operator.operand in (Operand.PATTERN, Operand.FLAG)
+        return self.shown if as_said else shown_value(STRING, self.operand)
 
     def __str__(self) -> str:
         view = "" if self.view is TextView.RAW else f"{self.view} "
@@ -156,6 +184,14 @@ class No(Group):
 Condition = Leaf | All | Any | No
 GROUPS: dict[str, type[All] | type[Any] | type[No]] = {"all": All, "any": Any, "none": No}
 RESERVED = frozenset({"id", *GROUPS})
+
+
+def shown_value(kind: Type, value: object) -> str:
+    """A value, or a set of them, for people; quoted where two could otherwise read the same."""
+    if isinstance(value, frozenset):
+        return "[" + ", ".join(sorted(shown_value(kind, item) for item in value)) + "]"
+    text = kind.show(value)
+    return repr(text) if kind is STRING and not _BARE.fullmatch(text) else text
 
 
 def spoken(canonical: object) -> str:

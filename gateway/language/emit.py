@@ -33,7 +33,7 @@ from gateway.language.needles import gathered
 from gateway.language.policy import Policy, Rule
 from gateway.language.program import Program, Run
 from gateway.language.terms import Join, Terms, Test, spoken, tests_of
-from gateway.language.text import TextView
+from gateway.language.text import Look
 from gateway.language.unit import Shared, Unit, comment
 from gateway.signals import Catalogue
 
@@ -156,8 +156,8 @@ def _across(parts: list[list[Test]], gathered: Collection[int]) -> dict[str, int
     seen: dict[str, int] = {}
     for part in parts:
         names = {f"l{test.number}" for test in part if test.leaf.operator.name in _DEAR}
-        names |= {f"n{test.source.number}" for test in part if test.view is not TextView.RAW}
-        names |= {f"c{test.source.number}_{test.view}" for test in part if test.number in gathered}
+        names |= {test.variable for test in part if test.look is not Look.RAW}
+        names |= {f"c{test.source.number}_{test.look}" for test in part if test.number in gathered}
         for name in names:
             seen[name] = seen.get(name, 0) + 1
     return {name: place for place, name in enumerate(sorted(name for name, count in seen.items() if count > 1))}
@@ -166,7 +166,7 @@ def _across(parts: list[list[Test]], gathered: Collection[int]) -> dict[str, int
 def _values(test: Test) -> Any:
     """The values under which an index finds a comparison, or None where it is no such comparison."""
     leaf = test.leaf
-    if test.source.type.element is not None or test.view is not TextView.RAW:
+    if test.source.type.element is not None or test.look is not Look.RAW:
         return None
     if leaf.operator.name == "eq":
         return (leaf.operand,)

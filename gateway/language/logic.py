@@ -62,7 +62,7 @@ def domain_of(leaf: Leaf, measures: Declared) -> Domain:
     """The values that the name of a leaf may have."""
     declared = measures.get(leaf.name)
     if declared is None:
-        return Domain(leaf.type)
+        return Domain(leaf.type, leaf.least)
     low, high = _bounds(declared)
     return Domain(leaf.type, low, high, isinstance(declared, Measure) and leaf.type.ordered)
 
@@ -72,8 +72,8 @@ def _bounds(declared: Measure | Ratio) -> tuple[float, float]:
         low = min(_bounds(declared.over)[0], _bounds(declared.under)[0])
         return (0 if low >= 0 else -math.inf), math.inf
     kind = declared.window.kind
-    if kind is Count.COUNT:
-        return 0, math.inf
+    if kind is Count.COUNT:  # judged with the current exchange in it, where that is counted at all
+        return (1 if declared.where is None and not declared.settled else 0), math.inf
     if kind is Count.DISTINCT:
         return 0, declared.window.cap
     return (0, 1) if kind is Count.TOP_SHARE else (-math.inf, math.inf)

@@ -16,7 +16,7 @@ from gateway.errors import Place, did_you_mean
 from gateway.language.conditions import RESERVED, Condition, spoken
 from gateway.language.lists import NAME, Resolve
 from gateway.language.reader import Reader
-from gateway.signals import Catalogue
+from gateway.signals import Catalogue, least_of
 from gateway.state.operations import SLICES, Count, Window
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, flag, listing, mapping, number, raw, scalar, text, whole
@@ -138,7 +138,8 @@ def _read(node: Node, entry: Mapping[str, Any], context: Context) -> Measure | N
         what = "a quantile needs 'rank'" if kind is Count.QUANTILE else f"a {kind} takes no 'rank'"
         problems.add(node.place if kind is Count.QUANTILE else node.value["rank"].named, what, mend)
     not_settled(entry["per"] or (), catalogue, node.at("per"), problems)
-    reader = Reader({name: signal.type for name, signal in catalogue.items()}, context.pack_lists, problems, context.broken)
+    types = {name: signal.type for name, signal in catalogue.items()}
+    reader = Reader(types, context.pack_lists, problems, context.broken, least_of(catalogue))
     where = reader.whole(entry["where"]) if entry["where"] is not None else None
     unread = None in (entry["cap"], entry["window"]) or not entry["per"] or (entry["where"] is not None and where is None)
     if unread or len(problems.found) > before:

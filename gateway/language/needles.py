@@ -26,11 +26,11 @@ Candidates = Callable[[str], frozenset[int]]
 
 
 def gathered(tests: Sequence[Test]) -> Mapping[tuple[int, str], tuple[Test, ...]]:
-    """The tests worth looking for together, by the source and view they look at."""
+    """The tests worth looking for together, by the source and the form of it they look at."""
     found: dict[tuple[int, str], list[Test]] = {}
     for test in tests:
         if test.leaf.operator.name in _POINTS and test.source.type.element is None:
-            found.setdefault((test.source.number, test.view), []).append(test)
+            found.setdefault((test.source.number, test.look), []).append(test)
     return {key: tuple(same) for key, same in found.items() if sum(_POINTS[one.leaf.operator.name] for one in same) >= _WORTH}
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any as Anything
 from typing import Final
 
 from gateway.errors import did_you_mean
-from gateway.language.conditions import GROUPS, RESERVED, All, Condition, Leaf
+from gateway.language.conditions import GROUPS, RESERVED, All, Condition, Leaf, shown_value
 from gateway.language.lists import Resolve, ValueList
 from gateway.language.operators import OPERATORS, Networks, Operand, Operator, pattern
-from gateway.language.text import TextView, normalised
+from gateway.language.text import TextView
+from gateway.language.views import normalised_operand
 from gateway.strict.document import Node
-from gateway.strict.shapes import Problems, one_of
+from gateway.strict.shapes import VISIBLE, Problems, one_of
 from gateway.values import BOOL, CIDR, IP, STRING, Type
 
 Read = tuple[Anything, str, tuple[str, str] | None]
 MAX_LEAVES: Final = 500
-_BARE = re.compile(r"[\w.:/+-]+")
+_GROUPED: Final = {"and": "write all: [...]", "or": "write any: [...]", "not": "write none: [...]"}
+_CALLED: Final = {  # what other languages call them
+    "equals": "eq", "equal": "eq", "is": "eq", "=": "eq", "==": "eq", "not_equals": "ne", "is_not": "ne", "!=": "ne",
+    "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "less_than": "lt", "greater_than": "gt", "min": "gte", "max": "lte",
+    "at_least": "gte", "at_most": "lte", "one_of": "in", "regex": "matches", "match": "matches", "prefix": "starts_with",
+    "suffix": "ends_with", "exists": "present", "cidr": "within", "range": "between",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -27,13 +35,14 @@ class Reader:
     """Reads conditions.
 
     types: every name that may stand in them; lists: what `"@name"` means; broken: measures and `@lists` that were declared
-    but could not be read, of which nothing more is said.
+    but could not be read, of which nothing more is said; least: the least value of a name, where its signal states one.
     """
 
     types: Mapping[str, Type]
     lists: Resolve
     problems: Problems
     broken: frozenset[str] = frozenset()
+    least: Mapping[str, float] = field(default_factory=dict)
 
     def whole(self, node: Node) -> Condition | None:
         """A condition tree whose leaves have names of their own, or None where it could not be read."""
@@ -60,6 +69,8 @@ class Reader:
             return None
         if label is not None and not isinstance(label.value, str):
             self.problems.add(label.place, f"a leaf's id must be text, not {label.kind}")
+        elif label is not None and not VISIBLE.search(str(label.value)):
+            self.problems.add(label.place, "a leaf's id is blank", "write a word, or leave it out")
         before = len(self.problems.found)
         parts: list[Condition] = []
         for key, child in entries.items():
@@ -80,7 +91,8 @@ class Reader:
         kind = self.types.get(name)
         if kind is None:
             if name not in self.broken:
-                self.problems.add(node.named, f"unknown signal or measure '{name}'", did_you_mean(name, list(self.types)))
+                mend = _GROUPED.get(name) or did_you_mean(name, list(self.types))
+                self.problems.add(node.named, f"unknown signal or measure '{name}'", mend)
             return []
         tests: dict[str, Node]
         if isinstance(node.value, dict):
@@ -116,7 +128,9 @@ class Reader:
         """One comparison, or None where it could not be read."""
         operator = OPERATORS.get(word)
         if operator is None:
-            mend = did_you_mean(word, list(OPERATORS)) or "operators: " + ", ".join(OPERATORS)
+            near = _CALLED.get(word.lower().replace("-", "_"))
+            mend = f"did you mean '{near}'?" if near else did_you_mean(word, list(OPERATORS))
+            mend = mend or "operators: " + ", ".join(OPERATORS)
             self.problems.add(node.named, f"unknown operator '{word}'", mend)
             return None
         if not operator.fits(kind):
@@ -127,16 +141,16 @@ class Reader:
             return None
         try:
             found = self._operand(operator, kind, node)
+            if found is not None and view is TextView.NORMALISED:
+                found = (normalised_operand(operator, found[0]), *found[1:])
         except ValueError as error:
             self.problems.add(node.place, f"{name}: {error}")
             return None
         if found is None:
             return None
         operand, shown, source = found
-        if view is TextView.NORMALISED:
-            operand = _normalised(operator, operand)
         named = str(label.value) if label else f"{name}.{word}"
-        return Leaf(named, name, operator, operand, shown, kind, node.place, source, view)
+        return Leaf(named, name, operator, operand, shown, kind, node.place, source, view, self.least.get(name, -math.inf))
 
     def _operand(self, operator: Operator, kind: Type, node: Node) -> Read | None:
         need = operator.operand
@@ -156,7 +170,7 @@ class Reader:
             text = str(STRING.parse(node.value))
             return pattern(text), repr(text), None
         value = kind.scalar.parse(node.value)
-        return value, _shown(kind.scalar, value), None
+        return value, shown_value(kind.scalar, value), None
 
     def _several(self, node: Node, kind: Type) -> Read | None:
         if isinstance(node.value, str) and node.value.startswith("@"):
@@ -172,12 +186,14 @@ class Reader:
                 self.problems.add(child.place, str(error))
         if len(self.problems.found) > before:
             return None
-        return frozenset(values), "[" + ", ".join(sorted(_shown(kind, value) for value in values)) + "]", None
+        return frozenset(values), shown_value(kind, frozenset(values)), None
 
     def _named(self, name: str, kind: Type) -> ValueList:
-        found = self.lists(name)
+        found = self.lists.get(name)
         if found is None:
-            raise ValueError(f"no list named '{name}' in this pack; declare it under 'lists'")
+            near = get_close_matches(name, list(self.lists), n=1)
+            mend = f"did you mean '@{near[0]}'?" if near else "declare it under 'lists'"
+            raise ValueError(f"no list named '{name}' in this pack; {mend}")
         if found.type is not kind and not (kind is CIDR and found.type is IP):
             raise ValueError(f"list '{name}' holds {found.type} values, but {kind} is needed")
         return found
@@ -192,16 +208,3 @@ def _pair(kind: Type, node: Node) -> tuple[tuple[Anything, Anything], str]:
         shown = f"{kind.show(low)} is more than {kind.show(high)}"
         raise ValueError(f"{shown}, so nothing can lie between; write the lower one first")
     return (low, high), f"[{kind.show(low)}, {kind.show(high)}]"
-
-
-def _normalised(operator: Operator, operand: Anything) -> Anything:
-    """The operand as it looks in the normalised view; a pattern is the author's and stays."""
-    if operator.operand in (Operand.PATTERN, Operand.FLAG):
-        return operand
-    return frozenset(map(normalised, operand)) if isinstance(operand, frozenset) else normalised(operand)
-
-
-def _shown(kind: Type, value: object) -> str:
-    """A value for people, quoted where two could otherwise read the same."""
-    text = kind.show(value)
-    return repr(text) if kind is STRING and not _BARE.fullmatch(text) else text

@@ -14,7 +14,7 @@ from typing import Final
 from gateway.language.conditions import Condition, Leaf
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Rule
-from gateway.language.text import TextView
+from gateway.language.text import Look, TextView
 from gateway.signals import Catalogue, Cost
 from gateway.values import Type
 
@@ -23,6 +23,7 @@ _OPERATORS: Final = {
     "eq": 1, "in": 1, "ne": 2, "not_in": 2, "lt": 2, "lte": 2, "gt": 2, "gte": 2, "between": 2, "present": 2,
     "any_of": 3, "all_of": 3, "starts_with": 3, "ends_with": 3, "contains": 4, "within": 5, "matches": 6,
 }  # fmt: skip
+_LETTERS: Final = {Look.RAW: "v", Look.SKELETON: "n", Look.FOLDED: "f"}
 _DEAREST: Final = 7
 _GROUP: Final = 10
 Weight = tuple[int, int, str]
@@ -52,9 +53,14 @@ class Test:
     weight: Weight
 
     @property
-    def view(self) -> TextView:
-        """What of a text is compared."""
-        return self.leaf.view
+    def look(self) -> Look:
+        """The form of a text that is looked at; of a set, each text is."""
+        return self.leaf.look
+
+    @property
+    def variable(self) -> str:
+        """What holds the value in emitted code, in the form that is looked at."""
+        return f"{_LETTERS[self.look]}{self.source.number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """One function of an emitted program, written line by line; `emit.py` says what is written and why it is safe.
 
 Variables: `v` a value, `t` whether it is of its type (True, None where it is absent, else False), `l` the truth of a leaf, `g`
-of a group, `n` a normalised text, `c` the leaves that a text could pass. A variable that an earlier line may or may not have
-set is looked at first (`if v3 is U`); where it must have been set, it is just used.
+of a group, `n` a normalised text and `f` the one that patterns look at (both None where it is no text or had to be cut), `c`
+the leaves that a text could pass. A variable that an earlier line may or may not have set is looked at first (`if v3 is U`);
+where it must have been set, it is just used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 from gateway.language.bindings import Bindings
 from gateway.language.terms import Join, Source, Term, Terms, Test, spoken, tests_of
-from gateway.language.text import TextView
+from gateway.language.text import Look
 
 _NESTED: Final = 8  # parts of an `all` that are written one inside the other
 _SAID: Final = 200
@@ -92,12 +93,13 @@ class Unit:
         typed = f"t{number}" if shared else f"type(v{number}) is {bindings.kind(test.source.type)}"
         absent = f"t{number} is None" if shared else f"type(v{number}) in ABSENT"
         plain = bindings.plain(test)
-        if test.view is not TextView.RAW and test.source.type.element is None:
-            self._derived(f"n{number}", f"normalised(v{number}) if {typed} else v{number}", depth, known)
+        if test.look is not Look.RAW and test.source.type.element is None:
+            self._derived(test.variable, f"{test.look}(v{number}) if {typed} else None", depth, known)
+            typed = f"{test.variable} is not None"
         if test.number in self._shared.gathered:
             scan = bindings.scan(*self._shared.gathered[test.number])
-            looked = f"{scan}({'v' if test.view is TextView.RAW else 'n'}{number}) if {typed} else NONE"
-            found = self._derived(f"c{number}_{test.view}", looked, depth, known)
+            looked = f"{scan}({test.variable}) if {typed} else NONE"
+            found = self._derived(f"c{number}_{test.look}", looked, depth, known)
             plain = f"({plain} if {test.number} in {found} else False)"
         return f"{plain} if {typed} else {bindings.absent(test)} if {absent} else {bindings.ask(test)}"
 

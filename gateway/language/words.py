@@ -14,11 +14,12 @@ from gateway.language.lists import ValueList
 from gateway.language.measures import Declared, ceiling, not_settled
 from gateway.language.policy import FAMILIES, KINDS
 from gateway.language.reader import Reader
-from gateway.signals import Catalogue
+from gateway.signals import Catalogue, least_of
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, scalar, text
 from gateway.values import INT
 
+MAX_SLUG: Final = 200
 SLUG: Final = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 
 
@@ -44,6 +45,8 @@ def slug(value: Any) -> str:
     """A stable name. Raises ValueError for what is none."""
     if not isinstance(value, str) or not SLUG.fullmatch(value):
         raise ValueError(f"{value!r} is not a slug; use lower-case letters, digits, dots and hyphens")
+    if len(value) > MAX_SLUG:
+        raise ValueError(f"a slug of {len(value)} characters, but {MAX_SLUG} is the most; some become header values")
     return value
 
 
@@ -69,7 +72,7 @@ class Speech:
             return None
         types = {name: signal.type for name, signal in self.catalogue.items()}
         types |= {name: measure.type for name, measure in measures.items()}
-        condition = Reader(types, self.lists.get, self.problems, broken).whole(node)
+        condition = Reader(types, self.lists, self.problems, broken, least_of(self.catalogue)).whole(node)
         for leaf in condition.leaves() if condition else ():
             if leaf.name in self.catalogue and self.catalogue[leaf.name].settled:
                 self.problems.add(leaf.place, f"'{leaf.name}' is only known after the answer", "use it inside a measure")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.plugins.prompt import LONGEST, normalised, skeleton
+from gateway.plugins import prompt
+from gateway.plugins.prompt import LONGEST, MOST, masked, normalised, skeleton
 from gateway.registry import load as load_registry
 from gateway.signals import View
+from gateway.unicode import composed
 from gateway.values import Missing
 from gateway.web.intake import Body, Head, Intake
 
@@ -52,7 +55,9 @@ def test_different_questions_have_different_templates() -> None:
     assert len({template(("user", question)) for question in questions}) == len(questions)
 
 
-@pytest.mark.parametrize("trick", ["Re\u200bwrite", "Ｒewrite", "REWRITE", "Re\u00adwrite"])
+@pytest.mark.parametrize(
+    "trick", ["Re\u200bwrite", "Ｒewrite", "REWRITE", "Re\u00adwrite", "Re\u034fwrite", "Re\ufe0fwrite", "Re\u3164write"]
+)
 def test_invisible_and_wide_characters_do_not_make_a_new_template(trick: str) -> None:
     assert template(("user", TEMPLATE.format("x"))) == template(("user", TEMPLATE.format("x").replace("Rewrite", trick)))
 
@@ -71,6 +76,55 @@ def test_long_texts_are_capped_at_both_ends() -> None:
     long = "start " + "word " * LONGEST + " the end of it all is here"
     assert skeleton(long).startswith("start word")
     assert skeleton(long).endswith("the end of it all is here"[-len("end of it all is here") :])
+
+
+LONG = "é" * MOST
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_no_signal_normalises_more_of_a_text_than_is_stated(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+
+    def counting(text: str) -> str:
+        given.append(len(text))
+        return composed(text)
+
+    monkeypatch.setattr(prompt, "composed", counting)
+    found = view((role, "x" + LONG * 4), ("user", "y" + LONG * 4))
+    for name in ("prompt.template", "prompt.slots", "prompt.system"):
+        found.get(name)
+    assert 0 < sum(given) <= 2 * (LONGEST + 1) + 2 * (MOST + 1)
+
+
+@pytest.mark.parametrize(("place", "length"), [(0, 3), (MOST, 3), (2 * MOST, 3), (0, 1)])
+def test_long_fillings_that_differ_anywhere_are_told_apart(place: int, length: int) -> None:
+    text = LONG * length
+    assert hashed(text) == hashed(text.upper() if length == 1 else text)
+    assert hashed(text) != hashed(text[:place] + "z" + text[place + 1 :])
+
+
+def hashed(text: str) -> object:
+    return view(("user", text)).get("prompt.slots")
+
+
+def test_marks_of_a_caller_are_bounded_before_they_are_put_in_order() -> None:
+    assert len(normalised("a" + "\u0315\u0300" * 50_000)) <= 1 + 30
+
+
+@pytest.mark.parametrize("unit", ["a", "a1.", "a-", "a@b", "a@b."])
+def test_masking_looks_at_a_run_of_letters_once(unit: str) -> None:
+    """An address is looked for where a run of letters begins: twice the text does not take four times the work."""
+    text, local = unit * 1_000, re.compile(prompt._LOCAL)
+    looked = sum(len(found[0]) for place in range(len(text)) if (found := local.match(text, place)))
+    assert 0 < looked <= len(text)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["a.b+c@mail.example.org", "https://a.example/x?y", '"any words"', "'any words'", "```a\nb```", "12:30", "ab12-cd34-ef56"],
+)
+def test_each_volatile_part_is_masked(part: str) -> None:
+    assert masked(f"write {part} now") == "write _ now"
 
 
 def test_without_text_there_is_no_template() -> None:
