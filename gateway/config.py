@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from gateway.decision import Mode
 from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
-from gateway.errors import ConfigError, LoadError, Place, Problem
+from gateway.errors import ConfigError, LoadError, Place, Problem, did_you_mean
 from gateway.facts import Cause
-from gateway.strict.document import contents, read
+from gateway.strict.document import Node, contents, read
 from gateway.strict.shapes import Field, Problems, entries, listing, mapping, number, one_of, path, scalar, text
 from gateway.values import SECOND, parse_duration
 
@@ -108,9 +108,12 @@ def _state_url(literal: Any) -> str:
 
 def _network(literal: Any) -> str:
     try:
-        return str(ipaddress.ip_network(str(literal)))
-    except ValueError as error:
-        raise ValueError(f"{literal!r} is not a network: {error}") from None
+        written = ipaddress.ip_interface(str(literal))
+    except ValueError:
+        raise ValueError(f"{literal!r} is not a network; write it as 10.0.0.0/8") from None
+    if written.ip != written.network.network_address:
+        raise ValueError(f"{literal!r} is an address inside a network; write {written.network}")
+    return str(written.network)
 
 
 _UPSTREAM: Final = {
@@ -155,6 +158,12 @@ CONFIG_FIELDS: Final = {
 }  # fmt: skip
 
 
+_FILES: Final = (
+    ("identity", "directory"), ("identity", "hash_key_file"), ("geo", "country"), ("geo", "asn"),
+    ("reseller", "contradictions"),
+)  # fmt: skip
+
+
 def default_config(hash_key: bytes | None = None) -> Config:
     """The settings where there is no file: the bundled packs, nothing kept, nobody trusted."""
     key, lasting = (hash_key, True) if hash_key else _hash_key(None, os.environ)
@@ -174,13 +183,8 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         raise ConfigError(error.problems) from None
     entry = mapping(CONFIG_FIELDS, "gateway.yaml")(node, problems)
     if entry is not None:
-        for word in entry["fail"]:
-            if word not in list(_CauseWord):
-                problems.add(node.place, f"unknown cause '{word}' in fail", "known: " + ", ".join(_CauseWord))
-        if needs_upstreams and entry["fail"].get(Cause.ROUTE_UNRECOGNISED) is Fail.PASS:
-            problems.add(node.place, "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'")
-        if entry["fail"].get(Cause.BODY_TOO_LARGE) is Fail.PASS:
-            problems.add(node.place, "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead")
+        _causes(entry["fail"], node, needs_upstreams, problems)
+        _files(entry, node, problems)
         if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
             problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
     if entry is None or problems.found:
@@ -201,6 +205,29 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         lasting_key=lasting,
         settings={**settings, "identity": {"directory": identity.get("directory"), "hash_key": key}},
     )  # fmt: skip
+
+
+def _causes(fail: Mapping[str, Fail], node: Node, needs_upstreams: bool, problems: Problems) -> None:
+    """Report causes that are none, or that cannot be let pass."""
+    below = node.value.get("fail") if isinstance(node.value, dict) else None
+    places = {word: child.named for word, child in below.value.items()} if below and isinstance(below.value, dict) else {}
+    for word, place in places.items():
+        if word not in list(_CauseWord):
+            mend = did_you_mean(word, list(_CauseWord)) or "known: " + ", ".join(_CauseWord)
+            problems.add(place, f"unknown cause '{word}' in fail", mend)
+        elif fail.get(word) is Fail.PASS and word == Cause.ROUTE_UNRECOGNISED and needs_upstreams:
+            problems.add(place, "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'")
+        elif fail.get(word) is Fail.PASS and word == Cause.BODY_TOO_LARGE:
+            problems.add(place, "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead")
+
+
+def _files(entry: Mapping[str, Any], node: Node, problems: Problems) -> None:
+    """Report files that are not there, all of them and with everything else that is wrong; what is in them, others read."""
+    for section, key in _FILES:
+        file = (entry[section] or {}).get(key)
+        if file is not None and not file.exists():
+            assert isinstance(node.value, dict)
+            problems.add(node.value[section].at(key), f"{key}: there is no file {file}", "paths are relative to this file")
 
 
 def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], on_failure: Fail) -> FailModes:

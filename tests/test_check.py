@@ -86,7 +86,7 @@ def test_json_is_one_object(pack: Path) -> None:
     found = json.loads(sluice("check", LINT / "never-true.yaml", "--format", "json").output)["findings"]
     first = next(finding for finding in found if finding["judgement"] == "never-true")
     assert first == {
-        "judgement": "never-true", "severity": "error", "path": str(LINT / "never-true.yaml"), "line": 13, "column": 78,
+        "judgement": "never-true", "severity": "error", "path": str(LINT / "never-true.yaml"), "line": 15, "column": 78,
         "message": "rule 'p.r' never matches: 'client.country in [DK, SE]' is never true while 'client.country eq NO' is true",
         "mend": "correct the comparison, or remove it",
     }  # fmt: skip
@@ -212,7 +212,7 @@ def test_a_folder_with_a_gateway_yaml_is_checked_whole(pack: Path, tmp_path: Pat
     assert [file.name for file in configs] == ["gateway.yaml"]
     result = sluice("check", pack)
     assert result.exit_code == 0, result.output
-    assert f"{pack}/gateway.yaml: 1 rules and 0 limits in 1 packs, 0 findings" in result.output
+    assert f"{pack}/gateway.yaml: 1 rule and 0 limits in 1 pack, 0 findings" in result.output
     (pack / "gateway.yaml").write_text("upstreams: {}\npolicy: [absent.yaml]\n")
     assert sluice("check", pack).exit_code == 2
     (pack / "late.yml").write_text(PACK.format(version=1, size=1))
@@ -234,6 +234,13 @@ def test_the_compiled_program_is_printed(pack: Path) -> None:
     assert "demo.big" in result.output
 
 
+@pytest.mark.parametrize("more", [["--format", "json"], ["--format", "sarif"], ["--against", "."]])
+def test_a_program_is_printed_alone(pack: Path, more: list[str]) -> None:
+    result = sluice("check", pack, "--compiled", *more)
+    assert result.exit_code == 2
+    assert "--compiled prints a program: it goes neither with --against nor with --format" in result.output
+
+
 def test_against_an_older_policy(tmp_path: Path) -> None:
     old, new = written(tmp_path / "old"), written(tmp_path / "new", size=8)
     owed = sluice("check", new, "--against", old)
@@ -241,9 +248,9 @@ def test_against_an_older_policy(tmp_path: Path) -> None:
     assert owed.output.splitlines() == [
         "rule demo.big: wider (major): threshold of leaf big 10 -> 8",
         "pack demo: version 1 -> 1, its changes call for: major",
-        f"{new}/demo.yaml: error: pack 'demo' behaves in another way (major step), but its version is still 1; "
+        f"{new}/demo.yaml:2:10: error: pack 'demo' behaves in another way (major step), but its version is still 1; "
         "raise 'version' above 1 [unraised-version]",
-        "1 changed, 0 equal, 1 findings",
+        "1 changed, 0 equal, 1 finding",
     ]
     written(new, version=2, size=8)
     assert sluice("check", new, "--against", old).exit_code == 0

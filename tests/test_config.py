@@ -33,6 +33,7 @@ def test_defaults_need_nothing(tmp_path: Path) -> None:
 
 
 def test_a_directory_makes_credentials_matter(tmp_path: Path) -> None:
+    (tmp_path / "accounts.yaml").write_text("accounts: []\n")
     found = config(tmp_path, SMALLEST + "identity: {directory: accounts.yaml}\n")
     assert found.fail.refuses(Cause.CREDENTIAL_UNKNOWN)
     assert found.settings["identity"]["directory"] == tmp_path / "accounts.yaml"
@@ -67,14 +68,20 @@ def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> No
         (SMALLEST + "listen: 8787", "8787 is not an address; write it as"),
         (SMALLEST + "largest_body: lots", "'lots' is not a size; write it as 512KiB or 32MiB"),
         (SMALLEST + "state: {url: 'mysql://x'}", "is not a state; write memory:// or redis://host:6379/0"),
-        (SMALLEST + "client_address: {trusted_proxies: [everyone]}", "'everyone' is not a network"),
+        (SMALLEST + "client_address: {trusted_proxies: [everyone]}", "'everyone' is not a network; write it as 10.0.0.0/8"),
+        (SMALLEST + "client_address: {trusted_proxies: [10.1.2.3/8]}", "inside a network; write 10.0.0.0/8"),
+        (
+            SMALLEST + "fail: {body-malformd: pass}",
+            "gateway.yaml:2:8: unknown cause 'body-malformd' in fail; did you mean 'body-malformed'?",
+        ),
+        (SMALLEST + "state: {prefix: ' '}", "prefix: ' ' is blank"),
         (SMALLEST + "fail: {body-lost: pass}", "unknown cause 'body-lost' in fail"),
         (SMALLEST + "fail: {body-malformed: maybe}", "'maybe' is none of pass, refuse"),
         (SMALLEST + "fail: {route-unrecognised: pass}", "an unrecognised route has no upstream"),
         (SMALLEST + "fail: {body-too-large: pass}", "raise 'largest_body' instead"),
         (SMALLEST + "audit: {keep: 7}", "is not a number from 0 to 1"),
         (SMALLEST + "mode: dry-run", "'dry-run' is none of enforce, shadow, off"),
-        (SMALLEST + "identity: {hash_key_file: absent}", "absent: cannot be read: No such file or directory"),
+        (SMALLEST + "identity: {hash_key_file: absent}", "absent; paths are relative to this file"),
         (SMALLEST + "idenity: {}", "did you mean 'identity'?"),
     ],
 )
@@ -96,3 +103,22 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         config(tmp_path, "listen: nowhere\nmode: dry\nupstreams: {openai: {url: x}}\nlargest_body: -1\n")
     assert len(caught.value.problems) == 4
+
+
+def test_missing_files_are_named_with_everything_else(tmp_path: Path) -> None:
+    written = (
+        "mode: dry\nupstreams: {}\nidentity: {directory: accounts.yaml, hash_key_file: key}\n"
+        "geo: {country: c.mmdb, asn: a.mmdb}\nreseller: {contradictions: x.yaml}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        config(tmp_path, written)
+    assert [str(one).replace(f"{tmp_path}/", "") for one in caught.value.problems] == [
+        "gateway.yaml:1:7: mode: 'dry' is none of enforce, shadow, off",
+        *(
+            f"gateway.yaml:{line}:{column}: {key}: there is no file {file}; paths are relative to this file"
+            for line, column, key, file in (
+                (3, 23, "directory", "accounts.yaml"), (3, 53, "hash_key_file", "key"), (4, 16, "country", "c.mmdb"),
+                (4, 29, "asn", "a.mmdb"), (5, 28, "contradictions", "x.yaml"),
+            )
+        ),
+    ]  # fmt: skip

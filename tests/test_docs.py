@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from jsonschema import Draft202012Validator
 
 from gateway import __all__, __version__
 from gateway.cli import main
+from gateway.cli.check import COMPARED, JUDGED
 from gateway.cli.schema import SCHEMAS
 from gateway.config import CONFIG_FIELDS
 from gateway.facts import Cause
 from gateway.language.compile import MAX_COMPARISONS, MAX_RULES, MAX_TOTAL, compile_nodes, load
 from gateway.language.conditions import GROUPS
+from gateway.language.difference import KINDS as KINDS_OF_CHANGE
+from gateway.language.difference import STEPS, Kind, Step
 from gateway.language.exemptions import ENTRY_FIELDS
-from gateway.language.lint import JUDGEMENTS
 from gateway.language.lists import LIST_FIELDS, MAX_LIST_BYTES
 from gateway.language.measures import COUNTS, MEASURE_FIELDS
 from gateway.language.operators import MAX_PATTERN, OPERATORS
@@ -115,7 +118,20 @@ def scenario_rows() -> list[str]:
 
 
 def judgement_rows() -> list[str]:
-    return [f"| `{one.name}` | {one.severity} | {' '.join(one.meaning.split())} |" for one in JUDGEMENTS]
+    """Everything that `sluice check` may say, with or without `--against`."""
+    return [f"| `{name}` | {one.severity} | {' '.join(one.meaning.split())} |" for name, one in {**JUDGED, **COMPARED}.items()]
+
+
+def kind_rows() -> list[str]:
+    assert set(KINDS_OF_CHANGE) == set(Kind)
+    return [f"| {kind} | {meaning} |" for kind, meaning in KINDS_OF_CHANGE.items()]
+
+
+def step_rows() -> list[str]:
+    """Version steps: when they are called for, and what that asks of the whole number that `version` is."""
+    assert set(STEPS) == set(Step)
+    asks = {True: "must be raised", False: "may stay"}
+    return [f"| {step} | {meaning} | {asks[step >= Step.MINOR]} |" for step, meaning in STEPS.items()]
 
 
 def lowered(text: str | None) -> str:
@@ -146,6 +162,8 @@ CATALOGUES: dict[str, tuple[str, list[str]]] = {
     "Words of `expect`": ("word | means", field_rows(EXPECT_FIELDS)),
     "Scenarios": ("scenario | stands for | parameters", scenario_rows()),
     "Judgements": ("judgement | severity | finds", judgement_rows()),
+    "Words of `--against`": ("a rule, limit or workload is | when", kind_rows()),
+    "Version steps": ("step | when | the pack's `version`", step_rows()),
     "Bundled rules": ("rule | family | mode | at most | finds", rule_rows()),
 }
 
@@ -213,6 +231,15 @@ def test_every_block_of_the_language_page_loads_and_its_tests_pass(tmp_path: Pat
     assert results.ran >= 4
     assert [str(failure) for failure in results.failures] == []
     assert [gap for gap in results.uncovered if gap.startswith("example.")] == []
+
+
+def test_the_first_pack_and_its_tests_leave_nothing_to_find(tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text(next(block for block in BLOCKS if block.startswith("pack: example")))
+    (tmp_path / "example.test.yaml").write_text(next(block for block in BLOCKS if block.startswith("cases:")))
+    shutil.copytree(ROOT / "rules/data", tmp_path / "data")
+    checked = CliRunner().invoke(main, ["check", str(tmp_path)])
+    assert (checked.exit_code, ", 0 findings, " in checked.output) == (0, True), checked.output
+    assert CliRunner().invoke(main, ["test", str(tmp_path)]).exit_code == 0
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split()[1])

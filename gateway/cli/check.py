@@ -15,9 +15,10 @@ import click
 
 from gateway import __version__
 from gateway.cli.common import PATHS, apart, fail
+from gateway.cli.numbers import several
 from gateway.config import bundled_rules, load_config
 from gateway.errors import LoadError, Place
-from gateway.language.compile import load, pack_files
+from gateway.language.compile import load
 from gateway.language.difference import Change, Difference, PackStep, difference
 from gateway.language.emit import source
 from gateway.language.findings import Finding, Severity
@@ -26,18 +27,19 @@ from gateway.language.policy import Policy
 from gateway.language.sarif import Looked, sarif
 from gateway.registry import load as load_registry
 from gateway.replay import coverage
+from gateway.replay.beside import tests_beside
 from gateway.signals import Catalogue
 from gateway.web.door import known_protocols
 
-_UNLOADABLE: Final = {"unloadable": Looked("A file that cannot be loaded, and where.", Severity.ERROR)}
-_JUDGED: Final = {
+UNLOADABLE: Final = {"unloadable": Looked("A file that cannot be loaded, and where.", Severity.ERROR)}
+JUDGED: Final = {
     **{judgement.name: Looked(judgement.meaning, judgement.severity) for judgement in JUDGEMENTS},
     **{name: Looked(getdoc(judge) or name) for name, judge in coverage.JUDGEMENTS.items()},
-    **_UNLOADABLE,
+    **UNLOADABLE,
 }
-_COMPARED: Final = {
+COMPARED: Final = {
     "unraised-version": Looked("A pack that behaves in another way than before without a higher version.", Severity.ERROR),
-    **_UNLOADABLE,
+    **UNLOADABLE,
 }
 
 
@@ -60,9 +62,11 @@ class Loaded:
 @click.argument("paths", nargs=-1, type=PATHS)
 @click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text")
 @click.option("--against", type=PATHS, multiple=True, help="The older policy: what changed, and the version steps it asks for.")
-@click.option("--compiled", is_flag=True, help="Print the program that the policy compiles to.")
+@click.option("--compiled", is_flag=True, help="Print the program that the policy compiles to, and nothing else.")
 def check(paths: tuple[Path, ...], form: str, against: tuple[Path, ...], compiled: bool) -> None:
     """Load and judge packs, workloads and gateway.yaml files. Exit: 0 clean or notes only, 1 findings, 2 cannot load."""
+    if compiled and (against or form != "text"):
+        raise click.UsageError("--compiled prints a program: it goes neither with --against nor with --format")
     try:
         found = _load(paths or (bundled_rules(),))
         old = _load(against)[0].policy if against else None
@@ -82,7 +86,7 @@ def check(paths: tuple[Path, ...], form: str, against: tuple[Path, ...], compile
         sys.exit(2)
     told = _difference(changed, old) if changed is not None and old is not None else {}
     if form == "sarif":
-        _echo(sarif(findings, _COMPARED if told else _JUDGED, __version__))
+        _echo(sarif(findings, COMPARED if told else JUDGED, __version__))
     elif form == "json":
         _echo({**_heading(found[0].policy), **told, "findings": _plain(findings)})
     elif changed is not None:
@@ -96,34 +100,25 @@ def _load(paths: Sequence[Path]) -> list[Loaded]:
     """The policy of the packs among the paths, if there are any, and then that of each gateway.yaml."""
     packs, configs = apart(paths)
     catalogue = load_registry({}).signals
-    found = [Loaded(load(packs, catalogue), catalogue, _tests(packs))] if packs or not configs else []
+    found = [Loaded(load(packs, catalogue), catalogue, tests_beside(packs, paths))] if packs or not configs else []
     for config in configs:
         settings = load_config(config)
         registry = load_registry(settings.settings)
         known_protocols(settings, registry)
         policy = load(settings.policy, registry.signals)
-        found.append(Loaded(policy, registry.signals, _tests(settings.policy), config))
+        found.append(Loaded(policy, registry.signals, tests_beside(settings.policy), config))
     return found
-
-
-def _tests(packs: Iterable[Path]) -> tuple[Path, ...]:
-    """The rule tests beside these packs."""
-    return tuple(file for pack in pack_files(packs) if (file := pack.with_name(f"{pack.stem}.test.yaml")).exists())
 
 
 def _tell(found: Sequence[Loaded], findings: Sequence[Finding]) -> None:
     for finding in findings:
-        click.echo(_line(finding))
+        click.echo(finding.line)
     for loaded in found:
         policy = loaded.policy
-        said = f"{len(policy.rules)} rules and {len(policy.limits)} limits in {len(policy.packs)} packs"
+        rules, limits = several(len(policy.rules), "rule"), several(len(policy.limits), "limit")
+        said = f"{rules} and {limits} in {several(len(policy.packs), 'pack')}"
         where = f"{loaded.config}: " if loaded.config else ""
-        click.echo(f"{where}{said}, {len(findings)} findings, {policy.digest[:19]}… version {policy.version}")
-
-
-def _line(finding: Finding) -> str:
-    mend = f"; {finding.mend}" if finding.mend else ""
-    return f"{finding.place}: {finding.severity}: {finding.message}{mend} [{finding.judgement}]"
+        click.echo(f"{where}{said}, {several(len(findings), 'finding')}, {policy.digest[:19]}… version {policy.version}")
 
 
 def _tell_difference(changed: Difference, findings: Sequence[Finding]) -> None:
@@ -135,8 +130,8 @@ def _tell_difference(changed: Difference, findings: Sequence[Finding]) -> None:
     for pack in changed.packs:
         click.echo(f"pack {pack.pack}: version {pack.old or 'none'} -> {pack.new or 'none'}, its changes call for: {pack.step}")
     for finding in findings:
-        click.echo(_line(finding))
-    click.echo(f"{len(changed.changes) - len(equal)} changed, {len(equal)} equal, {len(findings)} findings")
+        click.echo(finding.line)
+    click.echo(f"{len(changed.changes) - len(equal)} changed, {len(equal)} equal, {several(len(findings), 'finding')}")
 
 
 def _kind(change: Change) -> str:
@@ -147,7 +142,7 @@ def _kind(change: Change) -> str:
 def _tell_unloadable(error: LoadError, form: str) -> None:
     findings = [Finding(one.place, one.message, one.mend, "unloadable", Severity.ERROR) for one in error.problems]
     if form == "sarif":
-        _echo(sarif(findings, _UNLOADABLE, __version__, loaded=False))
+        _echo(sarif(findings, UNLOADABLE, __version__, loaded=False))
     else:
         _echo({"loaded": False, "digest": None, "version": None, "findings": _plain(findings)})
 

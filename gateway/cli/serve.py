@@ -21,7 +21,10 @@ GRACE = 30  # seconds that running streams have left after the order to stop
 @click.command()
 @click.argument("config", type=PATHS)
 def serve(config: Path) -> None:
-    """Run the gateway process. SIGHUP loads the policy again. Exit: 0, or 2 for a bad config."""
+    """Run the gateway process. Exit: 0, or 2 for a bad config.
+
+    SIGHUP loads the packs again; the other settings of CONFIG are read at the start only.
+    """
     import uvicorn
 
     from gateway.web.app import build
@@ -39,7 +42,7 @@ def serve(config: Path) -> None:
         f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
     )
     for finding in lint(policy, today=wall_clock(), catalogue=process.gate.catalogue):
-        click.echo(f"finding: {finding}", err=True)
+        click.echo(finding.line, err=True)
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
     server = uvicorn.Config(

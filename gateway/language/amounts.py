@@ -16,6 +16,10 @@ LIMIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([a-z]+)\s*)?(?:
 _LONGEST: Final = 366 * 86_400
 UNITS: Final = {"request": Unit.REQUESTS, "token": Unit.TOKENS, "usd": Unit.USD, "concurrent": Unit.CONCURRENT}
 _MEND: Final = "write it as 60 requests/minute, 30/10s or 1000/day"
+_MEND_ALL: Final = "write it as 60 requests/minute, 200000 tokens/minute, 5 usd/day or 8 concurrent"
+_MONEY: Final = re.compile(r"(?:\$|US\$|USD)\s*([0-9.]+)\s*(/.*)", re.IGNORECASE)
+_SHORTENED: Final = re.compile(r"([0-9]+)\s*([km])\b\s*(.*)", re.IGNORECASE)
+_THOUSANDS: Final = {"k": "000", "m": "000000"}
 
 
 def limit_of(
@@ -24,7 +28,7 @@ def limit_of(
     """A limit as written. units: those that may stand here. lease: seconds a slot of a concurrent limit is held at most."""
     found = LIMIT.fullmatch(written.strip())
     if found is None or (found[3] is None and found[2] != "concurrent"):
-        problems.add(place, f"{written!r} is not a limit", _MEND)
+        problems.add(place, f"{written!r} is not a limit", _meant(written.strip(), units))
         return None
     word = found[2] or "requests"
     unit = UNITS.get(word) or UNITS.get(word.removesuffix("s"))
@@ -55,3 +59,16 @@ def limit_of(
         problems.add(place, f"'{period}' is not a period", "write " + ", ".join(_PERIODS) + ", or such as 10s")
         return None
     return Limit(name, int(amount), seconds, pace, shadow, unit)
+
+
+def _meant(written: str, units: tuple[Unit, ...]) -> str:
+    """How to write what was probably meant: `$5/day`, `200k tokens/minute`, `1,000/day`."""
+    plain = re.sub(r"(?<=[0-9])[_,](?=[0-9]{3})", "", written)
+    if (money := _MONEY.fullmatch(plain)) is not None and Unit.USD in units:
+        plain = f"{money[1]} usd{money[2]}"
+    if (short := _SHORTENED.fullmatch(plain)) is not None:
+        rest = short[3] if short[3].startswith("/") else f" {short[3]}"
+        plain = short[1] + _THOUSANDS[short[2].lower()] + rest
+    if plain != written and LIMIT.fullmatch(plain) is not None:
+        return f"write {plain}"
+    return _MEND if len(units) == 1 else _MEND_ALL

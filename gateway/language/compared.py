@@ -281,3 +281,5 @@ def measure_changes(name: str, old: Measure | Ratio, new: Measure | Ratio, known
         yield f"cap of measure {name} {old.window.cap} -> {new.window.cap}"
     if _where(old, new) is not EQUAL:
         yield f"what measure {name} counts '{old.where or 'everything'}' -> '{new.where or 'everything'}'"
+    if old.window.kind is new.window.kind is Count.DISTINCT and old.per == new.per and reading(old, new) is Reading.OTHER:
+        yield f"a full cap of {new.window.cap} hides values from measure {name}, so that neither way is proven"

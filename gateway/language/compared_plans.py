@@ -9,6 +9,7 @@ from gateway.language.compared import NO_MEASURES, Sides, compare, ends_unknown_
 from gateway.language.compared_responses import limits
 from gateway.language.direction import Aspect, Direction, modes, ordered, told
 from gateway.language.policy import PlanLimit, Workload
+from gateway.state.operations import Unit
 from gateway.values import timestamp_text
 
 NOTHING: Final = Sides(NO_MEASURES, NO_MEASURES, {})
@@ -24,11 +25,19 @@ def limit_aspects(old: PlanLimit, new: PlanLimit) -> list[Aspect]:
         way = ordered(_ON_MISSING.index(old.on_missing), _ON_MISSING.index(new.on_missing))
         aspects.append(Aspect(way, f"on_missing {old.on_missing} -> {new.on_missing}"))
     if old.reserve != new.reserve:
-        aspects.append(Aspect(ordered(old.reserve, new.reserve), f"reserve {old.reserve} -> {new.reserve}"))
+        aspects.append(Aspect(_reserve(old, new), f"reserve {old.reserve} -> {new.reserve}"))
     if old.prices != new.prices:
         aspects.append(Aspect(Direction.OPEN, "prices changed"))
     public = [("public code", old.public.code, new.public.code), ("public message", old.public.message, new.public.message)]
-    return [*aspects, *told(public), *told([("pack", old.pack, new.pack)])]
+    return [*aspects, *told(public), *told([("pack", old.pack, new.pack)], home=True)]
+
+
+def _reserve(old: PlanLimit, new: PlanLimit) -> Direction:
+    """A larger reserve lets less through, unless the limit grew by as much and more: then there is room for what is held."""
+    more, grown = new.reserve - old.reserve, new.limit.amount - old.limit.amount
+    if old.limit.unit is new.limit.unit is Unit.TOKENS and more * grown > 0 and abs(more) <= abs(grown):
+        return Direction.EQUAL
+    return ordered(old.reserve, new.reserve)
 
 
 def _applies(old: PlanLimit, new: PlanLimit) -> Iterator[Aspect]:
@@ -57,7 +66,7 @@ def workload_aspects(old: Workload, new: Workload) -> list[Aspect]:
         aspects.append(Aspect(_ceiling(old, new), "ceiling changed"))
     if old.kind != new.kind:
         aspects.append(Aspect(Direction.OPEN, f"kind {old.kind} -> {new.kind}"))
-    return [*aspects, *told([("owner", old.owner, new.owner), ("evidence", old.evidence, new.evidence)])]
+    return [*aspects, *told([("owner", old.owner, new.owner)], home=True), *told([("evidence", old.evidence, new.evidence)])]
 
 
 def _ceiling(old: Workload, new: Workload) -> Direction:

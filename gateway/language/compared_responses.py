@@ -18,6 +18,7 @@ from gateway.state.operations import Limit, Pace
 from gateway.values import BOOL, duration_text
 
 EQUAL, WIDER, NARROWER, OPEN = Direction.EQUAL, Direction.WIDER, Direction.NARROWER, Direction.OPEN
+_BY_READING: Final = {Reading.MORE: WIDER, Reading.SURER: WIDER, Reading.LESS: NARROWER, Reading.VAGUER: NARROWER}
 _BELOW: Final = Effect(Action.OBSERVE)  # what a match does where its measure stands below the first step, or nowhere
 
 
@@ -76,8 +77,11 @@ def responses(old: Rule, new: Rule, both: Sides) -> Iterator[Aspect]:
     if not names:
         yield from effects(old.response.effects[0], new.response.effects[0])
         return
-    if len(names) > 1 or not all(_readings_alike(response, both) for response in (old.response, new.response)):
-        yield Aspect(OPEN, f"steps of {old.response.of or 'nothing'} -> of {new.response.of or 'nothing'}, read in another way")
+    if len(names) > 1:
+        yield Aspect(OPEN, f"the steps read '{old.response.of}' -> '{new.response.of}'")
+        return
+    if not all(_readings_alike(response, both) for response in (old.response, new.response)):
+        yield _read_otherwise(old.response, new.response, both)
         return
     said: dict[str, Aspect] = {}
     for where, before, after in _stretches(old, new, names.pop(), both):
@@ -89,6 +93,15 @@ def responses(old: Rule, new: Rule, both: Sides) -> Iterator[Aspect]:
 
 def _readings_alike(response: Response, both: Sides) -> bool:
     return response.of is None or both.readings.get(response.of, Reading.SAME) is Reading.SAME
+
+
+def _read_otherwise(old: Response, new: Response, both: Sides) -> Aspect:
+    """Steps of a measure whose definition changed: where every step does more than the one below, more is wider."""
+    of = new.of or old.of or ""
+    ladder = (_BELOW, *new.effects)
+    rising = all(direction_of([*effects(low, high)]) in (EQUAL, WIDER) for low, high in pairwise(ladder))
+    way = _BY_READING.get(both.readings[of], OPEN) if rising and old.canonical() == new.canonical() else OPEN
+    return Aspect(way, f"the steps read '{of}', which counts otherwise")
 
 
 def _stretches(old: Rule, new: Rule, name: str, both: Sides) -> Iterator[tuple[str, Effect, Effect]]:

@@ -101,6 +101,7 @@ def compile_nodes(nodes: Iterable[Node], catalogue: Catalogue, problems: Problem
         measures=tuple(_measures(rules, workloads)),
         corroborations=tuple({(c.within, c.per): c for rule in rules if (c := rule.corroborate)}.values()),
         workloads=tuple(workloads),
+        places={pack.name: pack.node.at("version") for pack in packs},
     )
 
 

@@ -1,19 +1,18 @@
 """What changed from one policy to another, read off their text: no traffic is needed, and no rule is run.
 
-Every rule, limit and workload is compared with the one of the same id, all else being equal: which way it went, why, and the
-version step that its pack owes for it. Wider: it acts on more or refuses more. Narrower: less. Different: both. Incomparable:
-it could not be decided, and nothing is guessed. Limits are compared at the same counts.
+Every rule, limit and workload is compared with the one of the same id, all else being equal: which way it went (`KINDS`), why,
+and the version step that its pack owes for it. What could not be decided is incomparable, and nothing is guessed. Limits are
+compared at the same counts.
 
-Steps: major, when an enforced rule or limit may act on more or refuse more; minor, when it acts on less, observes more or tells
-something else; patch, when the meaning is the same. The split is Falco's for its rule files; what is proven is not.
+`STEPS` says what each version step means. The split is Falco's for its rule files; what is proven is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.decision import Action, Mode
 from gateway.errors import Place
@@ -38,16 +37,36 @@ class Step(IntEnum):
 
 
 class Kind(StrEnum):
-    """What happened to a rule, limit or workload. MOVED: only its pack, mode, owner or text changed."""
+    """What happened to a rule, limit or workload. `KINDS` says what each word means."""
 
     ADDED = "added"
     REMOVED = "removed"
     MOVED = "moved"
+    REWORDED = "reworded"
     WIDER = "wider"
     NARROWER = "narrower"
     DIFFERENT = "different"
     INCOMPARABLE = "incomparable"
     EQUAL = "equal"
+
+
+KINDS: Final[Mapping[Kind, str]] = {
+    Kind.ADDED: "it is new",
+    Kind.REMOVED: "it is gone",
+    Kind.WIDER: "it acts on everything it acted on, or refuses all that it refused, and perhaps on more; proven for all values",
+    Kind.NARROWER: "the other way round; a workload goes the way of the rules that abstain for it",
+    Kind.DIFFERENT: "it acts on some values that it let be, and lets be some that it acted on",
+    Kind.INCOMPARABLE: "none of these could be proven: look at it, or replay traffic (`sluice dry-run --against`)",
+    Kind.EQUAL: "it does the same, in other words or in the same ones",
+    Kind.MOVED: "it does the same in another mode or pack, or for another owner",
+    Kind.REWORDED: "it does the same, and something else is said or shown: title, public text, evidence, references",
+}
+STEPS: Final[Mapping[Step, str]] = {
+    Step.MAJOR: "an enforced rule or limit may act on more, or refuse more",
+    Step.MINOR: "something acts on less, observes more, or tells callers or records something else",
+    Step.PATCH: "the meaning is the same",
+    Step.NONE: "nothing changed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +126,11 @@ def difference(old: Policy, new: Policy) -> Difference:
         *_each(old.limits, new.limits, _limit_added, _limit),
         *_each(old.workloads, new.workloads, lambda workload: Step.MINOR, _workload),
     ]
-    places = {rule.pack: rule.place.path for policy in (old, new) for rule in policy.rules}
-    places |= {limit.pack: limit.place.path for policy in (old, new) for limit in policy.limits}
+    places = {**old.places, **new.places}
     packs = []
     for name in sorted(old.packs.keys() | new.packs.keys()):
         step = max((change.step for change in changes if name in change.packs), default=Step.NONE)
-        packs.append(PackStep(name, step, old.packs.get(name), new.packs.get(name), Place(places.get(name, name))))
+        packs.append(PackStep(name, step, old.packs.get(name), new.packs.get(name), places[name]))
     return Difference(tuple(sorted(changes, key=lambda change: (change.what, change.id))), tuple(packs))
 
 
@@ -164,7 +182,8 @@ def _resting(item: Item) -> bool:
 def _kind(aspects: Sequence[Aspect]) -> Kind:
     behaviour = [aspect for aspect in aspects if not aspect.told]
     if all(aspect.mode for aspect in behaviour):
-        return Kind.MOVED if aspects else Kind.EQUAL
+        moved = any(aspect.mode or aspect.home for aspect in aspects)
+        return Kind.MOVED if moved else Kind.REWORDED if aspects else Kind.EQUAL
     way = together(aspect.direction for aspect in behaviour)
     return Kind(str(way))
 
@@ -201,9 +220,10 @@ def _rule(old: Rule, new: Rule, listening: bool) -> tuple[list[Aspect], Step]:
         silent = Step.MINOR
     text = told(
         (name, getattr(old, name), getattr(new, name))
-        for name in ("pack", "owner", "severity", "title", "references", "false_positives", "blind_spots", "gate")
+        for name in ("severity", "title", "references", "false_positives", "blind_spots", "gate")
     )
-    aspects += [*shown, *text]
+    home = told(((name, getattr(old, name), getattr(new, name)) for name in ("pack", "owner")), home=True)
+    aspects += [*shown, *home, *text]
     acts = new.mode is Mode.ENFORCE and _acts(new, listening)
     resting = old.mode is new.mode is Mode.OFF
     return aspects, Step.PATCH if aspects and resting else _step(aspects, acts, silent)

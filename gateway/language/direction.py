@@ -35,13 +35,15 @@ _BACK = {Direction.WIDER: Direction.NARROWER, Direction.NARROWER: Direction.WIDE
 class Aspect(NamedTuple):
     """One thing that changed: which way, and what to tell a person.
 
-    told: it changes what is said or shown, nothing else. mode: the same thing acts, watches or rests.
+    told: it changes what is said or shown, nothing else. mode: the same thing acts, watches or rests. home: it has another
+    owner or stands in another pack.
     """
 
     direction: Direction
     reason: str
     told: bool = False
     mode: bool = False
+    home: bool = False
 
 
 def together(directions: Iterable[Direction]) -> Direction:
@@ -66,12 +68,12 @@ def nested(forth: bool, back: bool) -> Direction:
     return Direction.NARROWER if back else Direction.BOTH
 
 
-def told(pairs: Iterable[tuple[str, object, object]]) -> Iterator[Aspect]:
+def told(pairs: Iterable[tuple[str, object, object]], home: bool = False) -> Iterator[Aspect]:
     """Names with what they were and are, where that differs: it changes no decision."""
     for what, before, after in pairs:
         if before != after:
             short = all(isinstance(one, (str, int, float)) and len(str(one)) < 40 for one in (before, after))
-            yield Aspect(Direction.EQUAL, f"{what} {before} -> {after}" if short else f"{what} reworded", told=True)
+            yield Aspect(Direction.EQUAL, f"{what} {before} -> {after}" if short else f"{what} reworded", told=True, home=home)
 
 
 def modes(old: Mode, new: Mode) -> Iterator[Aspect]:

@@ -7,7 +7,7 @@ from typing import Final
 from gateway.language.policy import ExceptionEntry, RuleException
 from gateway.language.words import Speech
 from gateway.strict.document import Node
-from gateway.strict.shapes import Field, listing, mapping, raw, scalar, text
+from gateway.strict.shapes import VISIBLE, Field, listing, mapping, raw, scalar, text
 from gateway.values import parse_timestamp
 
 EXCEPTION_FIELDS: Final = {
@@ -32,6 +32,8 @@ def read_exceptions(node: Node | None, speech: Speech) -> tuple[RuleException, .
         return ()
     found = []
     for name, child in node.value.items():
+        if not VISIBLE.search(name):
+            problems.add(child.named, f"{name!r} is no name of an exception", "write a word; records name it")
         shape = mapping(EXCEPTION_FIELDS, f"exception '{name}'")(child, problems)
         if shape is None or not shape["fields"]:
             continue

@@ -25,3 +25,9 @@ class Finding(Problem):
 
     judgement: str = ""
     severity: Severity = Severity.WARNING
+
+    @property
+    def line(self) -> str:
+        """As a person is told of it, the same wherever that is."""
+        mend = f"; {self.mend}" if self.mend else ""
+        return f"{self.place}: {self.severity}: {self.message}{mend} [{self.judgement}]"

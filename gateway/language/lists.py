@@ -11,11 +11,12 @@ times, durations) to 140 MB (text, addresses, networks), up to 175 MB while they
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO, TextIOWrapper
+from os.path import realpath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.errors import LoadError, Place, did_you_mean
 from gateway.strict.document import Node, contents, decoded
@@ -24,6 +25,7 @@ from gateway.values import FLOAT, INT, TYPES, Type, parse_duration
 
 MAX_ITEMS = 1_000_000
 MAX_LIST_BYTES = 64 * 1024 * 1024
+T = TypeVar("T")
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -73,7 +75,7 @@ def read_list(pack: str, name: str, node: Node, problems: Problems) -> ValueList
     empty = ValueList(pack, name, kind, frozenset(), source, date, node.place, max_age)
     if entry["file"] is not None:
         return _from_file(empty, entry["file"], problems, node.at("file"))
-    values = {_parse(kind, item.plain(), item.place, problems) for item in entry["values"] or ()}
+    values = {_read(kind.parse, item.plain(), item.place, problems) for item in entry["values"] or ()}
     return replace(empty, values=frozenset(values - {None}))
 
 
@@ -94,6 +96,7 @@ def _lines(file: Path, problems: Problems, place: Place) -> Iterable[str]:
 
 
 def _from_file(found: ValueList, file: Path, problems: Problems, place: Place) -> ValueList | None:
+    shown = Path(realpath(file)).is_relative_to(realpath(Path(place.path).parent))
     values, head, max_age = set(), {"source": "", "date": "", "max_age": ""}, found.max_age
     before = len(problems.found)
     items = 0
@@ -104,10 +107,10 @@ def _from_file(found: ValueList, file: Path, problems: Problems, place: Place) -
         if key.strip() in head and not content.strip():
             head[key.strip()] = head[key.strip()] or said.strip()
             if key.strip() == "max_age":
-                max_age = _age(said.strip(), here, problems)
+                max_age = _read(parse_duration, said.strip(), here, problems, "max_age: ", shown) or 0
         if content.strip():
             items += 1
-            values.add(_parse(found.type, _literal(found.type, content.strip()), here, problems))
+            values.add(_read(found.type.parse, _literal(found.type, content.strip()), here, problems, "", shown))
         if items > MAX_ITEMS:
             problems.add(here, f"more than {MAX_ITEMS} items", "split the list")
             return None
@@ -118,14 +121,6 @@ def _from_file(found: ValueList, file: Path, problems: Problems, place: Place) -
     return replace(found, values=frozenset(values), source=source, date=date, place=Place(str(file)), max_age=max_age)
 
 
-def _age(said: str, place: Place, problems: Problems) -> int:
-    try:
-        return parse_duration(said)
-    except ValueError as error:
-        problems.add(place, f"max_age: {error}")
-        return 0
-
-
 def _literal(kind: Type, text: str) -> object:
     """A line of a file as YAML would read it: a number where the type is one."""
     try:
@@ -134,12 +129,16 @@ def _literal(kind: Type, text: str) -> object:
         return text
 
 
-def _parse(kind: Type, literal: object, place: Place, problems: Problems) -> object:
+def _read(
+    parse: Callable[[object], T], literal: object, place: Place, problems: Problems, what: str = "", shown: bool = True
+) -> T | None:
+    """A value of a list. shown: False for a file outside its pack's folder, whose lines are not repeated."""
     try:
-        return kind.parse(literal)
+        return parse(literal)
     except ValueError as error:
-        problems.add(place, str(error))
+        said = str(error) if shown else "this line cannot be read; the file lies outside the pack's folder, so it is not shown"
+        problems.add(place, f"{what}{said}")
         return None
 
 
-Resolve = Callable[[str], "ValueList | None"]
+Resolve = Mapping[str, ValueList]

@@ -22,6 +22,7 @@ from gateway.values import CIDR, IP, STRING, Type
 Bounded = Callable[[int, Any], bool | None]
 MAX_PATTERN: Final = 4_000
 _LOWER: Final = 2**128 - 1
+_HIGHEST: Final = ((4, 2**32 - 1), (6, _LOWER))
 
 
 class Operand(StrEnum):
@@ -76,6 +77,12 @@ class Networks:
                 if place < 0 or high > highs[place]:
                     return False
         return True
+
+    @property
+    def everything(self) -> bool:
+        """Whether every address there is lies in these networks."""
+        ranges = ((*self._ranges[version], most) for version, most in _HIGHEST)
+        return all(len(lows) == 1 and lows[0] == 0 and highs[0] == most for lows, highs, most in ranges)
 
     def apart(self, other: Networks) -> bool:
         """Whether no address lies in both."""

@@ -9,13 +9,14 @@ from gateway.decision import Mode, Public
 from gateway.language.amounts import limit_of
 from gateway.language.policy import PlanLimit, Price, Prices
 from gateway.language.words import PUBLIC_FIELDS, OnMissing, Speech, slug
-from gateway.state.operations import Pace, Unit
+from gateway.state.operations import NANO, Limit, Pace, Unit
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, listing, mapping, one_of, raw, scalar, text, whole
 from gateway.values import SECOND, parse_duration
 
 LEASE: Final = 600 * SECOND
 RESERVE: Final = 1_000
+SMALL: Final = 10  # a limit has room for so many requests at least, where nobody says what they hold back
 _MOST_PRICE: Final = 1_000_000
 _DEFAULT_PUBLIC: Final = Public("rate-limited", "Too many requests; retry after the time stated.")
 
@@ -46,7 +47,10 @@ LIMIT_FIELDS: Final = {
     "window": Field(one_of(Pace, "window"), default=Pace.FIXED, doc="fixed or moving"),
     "when": Field(raw, doc="whom it concerns; signals only"),
     "on_missing": Field(one_of(OnMissing, "on_missing"), required=True, doc="the key is missing: refuse, share, skip"),
-    "reserve": Field(whole("reserve", 0, 1_000_000), default=RESERVE, doc="tokens, usd: most output tokens held back at first"),
+    "reserve": Field(
+        whole("reserve", 0, 1_000_000),
+        doc=f"tokens, usd: most output tokens held back at first; {RESERVE} if not said, at most 1/{SMALL} of the limit",
+    ),
     "lease": Field(scalar(lease_of, "lease"), default=LEASE, doc="concurrent: the longest that one request holds its slot"),
     "public": Field(mapping(PUBLIC_FIELDS, "public"), doc="what the caller is told"),
     "mode": Field(one_of(Mode, "mode"), required=True, doc="enforce, shadow or off"),
@@ -100,10 +104,32 @@ def read_limit(node: Node, speech: Speech, prices: Prices | None) -> PlanLimit |
             problems.add(node.value[key].named, f"a limit in {limit.unit} takes no '{key}'", "remove it")
     if limit is not None and limit.unit is Unit.USD and prices is None:
         problems.add(node.at("limit"), "a limit in usd needs to know what models cost", "add 'prices' to this pack")
+    if entry["reserve"] is not None and limit is not None:
+        _roomy(limit, entry["reserve"], prices, node, problems)
     if len(problems.found) > before or limit is None:
         return None
     return PlanLimit(
         limit, speech.pack, tuple(sorted({*entry["per"]})), when, str(entry["on_missing"]), entry["mode"],
         Public(**entry["public"]) if entry["public"] else _DEFAULT_PUBLIC, node.place,
-        entry["reserve"] if limit.unit in _ONLY_FOR["reserve"] else 0, prices if limit.unit is Unit.USD else None,
+        reserve_of(limit, prices) if entry["reserve"] is None else entry["reserve"],
+        prices if limit.unit is Unit.USD else None,
     )  # fmt: skip
+
+
+def reserve_of(limit: Limit, prices: Prices | None) -> int:
+    """The output tokens that a limit holds back of every request where its author does not say: never most of a small limit."""
+    if limit.unit is Unit.TOKENS:
+        return min(RESERVE, limit.amount // SMALL)
+    if limit.unit is Unit.USD and prices is not None and prices.models:
+        return min(RESERVE, limit.amount // SMALL // max(1, prices.dearest.output))
+    return 0
+
+
+def _roomy(limit: Limit, reserve: int, prices: Prices | None, node: Node, problems: Problems) -> None:
+    """Report a reserve that takes the whole limit, so that nobody is let through who does not ask for fewer tokens."""
+    cheapest = min((price.output for price in prices.models.values()), default=0) if prices is not None else 0
+    cost = {Unit.TOKENS: 1, Unit.USD: cheapest}.get(limit.unit, 0)
+    if reserve * cost >= limit.amount:
+        amount = f"{limit.amount} tokens" if limit.unit is Unit.TOKENS else f"{Decimal(limit.amount) / NANO:f} usd"
+        what = f"a reserve of {reserve} output tokens takes the whole limit of {amount}: only requests that ask for less pass"
+        problems.add(node.at("reserve"), what, f"write {reserve_of(limit, prices)}, or leave it out")

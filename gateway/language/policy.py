@@ -277,7 +277,10 @@ class PlanLimit:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything in force. digest: SHA-256 over the canonical form. version: the sum of the packs' versions."""
+    """Everything in force. digest: SHA-256 over the canonical form. version: the sum of the packs' versions.
+
+    places: where each pack states its version.
+    """
 
     rules: tuple[Rule, ...]
     limits: tuple[PlanLimit, ...]
@@ -287,6 +290,7 @@ class Policy:
     measures: tuple[Measure, ...]
     corroborations: tuple[Corroborate, ...]
     workloads: tuple[Workload, ...] = ()
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
     @property
     def version(self) -> int:

@@ -12,16 +12,18 @@ Text patterns, networks and sets contradict each other where that is plain. What
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
 from gateway.language.conditions import Leaf, Truth
-from gateway.language.operators import Networks, Operand, Operator
+from gateway.language.operators import Networks, Operand, Operator, pattern
 from gateway.language.text import TextView
 from gateway.values import ASN, BOOL, COUNTRY, FLOAT, IP, STRING, AtLeast, Missing, Type
 
+_AROUND: Final = re.compile(r"[\^$]|\\[^dDsSwW]|[\\]$")
 ABSENT: Final = Missing("no value")
 MOST_TRIED: Final = 2_000
 
@@ -90,6 +92,27 @@ def possible(claims: Sequence[Claim]) -> object | None:
         return _number(present, domain)
     decided = [claim for claim in present if claim.truth is not None]
     return _elements(decided) if domain.type.element else _member(decided, domain.type)
+
+
+def always(leaf: Leaf) -> bool:
+    """Whether every text, address or network passes the test. Of regular expressions only the plainly empty ones are known."""
+    if isinstance(leaf.operand, Networks):
+        return leaf.operand.everything
+    if leaf.operator.operand is Operand.PATTERN:
+        return _matches_all(str(leaf.operand.pattern))
+    return leaf.type is STRING and leaf.operator.name in ("contains", "starts_with", "ends_with") and leaf.operand == ""
+
+
+def _matches_all(written: str) -> bool:
+    """Whether a pattern is found in every text: it finds the empty text, and asks nothing of what stands around it.
+
+    One `^` before such a pattern, or one `$` behind it, asks nothing either: a text begins and ends somewhere.
+    """
+    bare = written[1:] if written.startswith("^") else written[:-1] if written.endswith("$") else written
+    try:
+        return not _AROUND.search(bare) and pattern(bare).search(b"") is not None
+    except ValueError:  # nothing without what was taken off
+        return False
 
 
 def implies(first: Leaf, second: Leaf) -> bool:
@@ -193,7 +216,7 @@ def _member(claims: Sequence[Claim], kind: Type) -> object | None:
 def _clash(claims: Sequence[Claim]) -> bool:
     wanted = [claim.leaf for claim in claims if claim.affirms]
     unwanted = [claim.leaf for claim in claims if not claim.affirms]
-    if any(implies(leaf, other) for leaf in wanted for other in unwanted):
+    if any(always(leaf) for leaf in unwanted) or any(implies(leaf, other) for leaf in wanted for other in unwanted):
         return True
     return any(excludes(leaf, other) for leaf, other in combinations(wanted, 2))
 

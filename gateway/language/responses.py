@@ -19,12 +19,24 @@ from gateway.values import FLOAT, INT, SECOND, duration_text, parse_duration
 
 MAX_DELAY: Final = 10 * SECOND
 TAG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+MAX_LINK: Final = 2_000
+LINK: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?#][!#-&(-;=?-\[\]_a-z|~]*)?"
+)
 ACTIONS: Final = tuple(str(action) for action in Action)
 
 
 def tag_of(value: Any) -> str:
     if not isinstance(value, str) or not TAG.fullmatch(value):
         raise ValueError(f"{value!r} is not a slug; it becomes a header value: lower-case letters, digits, dots and hyphens")
+    return value
+
+
+def link_of(value: Any) -> str:
+    """Where callers are sent, in a header. Raises ValueError for what no header can hold, or no caller should be sent to."""
+    if not isinstance(value, str) or len(value) > MAX_LINK or not LINK.fullmatch(value):
+        what = f"{value!r} is not a link; it becomes a header value"
+        raise ValueError(f"{what}: write an absolute http(s) URL of visible ASCII, without spaces, quotes, < or >")
     return value
 
 
@@ -49,7 +61,7 @@ EFFECT_FIELDS: Final = {
     "per": Field(listing(text("per"), "per", empty=False), doc="for throttle: the signals that separate counters"),
     "tag": Field(scalar(tag_of, "tag"), doc="for tag: the text added to the request upstream"),
     "hold": Field(scalar(hold_of, "hold"), doc="for delay: how long the request waits, at most 10s"),
-    "link": Field(text("link"), doc="for verify: where the caller can verify"),
+    "link": Field(scalar(link_of, "link"), doc="for verify: where the caller can verify, an http(s) URL"),
     "to": Field(mapping(RESTRICTION_FIELDS, "to"), doc="for restrict: such as {max_tokens: 1024, n: 1, logprobs: false}"),
 }
 STEP_FIELDS: Final = {"from": Field(raw, required=True, doc="the lower bound, included"), **EFFECT_FIELDS}

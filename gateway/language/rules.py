@@ -127,14 +127,16 @@ def _places(node: Node) -> dict[str, Place]:
         below = section.value if section is not None else None
         parts = below.items() if isinstance(below, dict) else enumerate(below) if isinstance(below, list) else ()
         found |= {f"{name}/{part}": child.named for part, child in parts}
-    return found | {name: node.value[name].named for name in ("then", "corroborate", "abstain_for", "gate") if name in node.value}
+    return found | {
+        name: node.value[name].named for name in ("then", "corroborate", "abstain_for", "gate") if name in node.value
+    }
 
 
 def _measures(node: Node | None, speech: Speech) -> tuple[Declared, frozenset[str]]:
     """The measures of a rule, and the names of those (and of lists) that could not be read."""
     if node is None:
         return {}, speech.broken
-    found = read_measures(node, Measuring(speech.lists.get, speech.broken, speech.catalogue, speech.problems))
+    found = read_measures(node, Measuring(speech.lists, speech.broken, speech.catalogue, speech.problems))
     written = node.value.keys() if isinstance(node.value, dict) else set()
     return found, speech.broken | (written - found.keys())
 

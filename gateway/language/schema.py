@@ -76,7 +76,7 @@ CONVERTERS: Final[Mapping[Any, Schema]] = {
     None: {},
     values.parse_duration: _DURATION,
     values.parse_timestamp: {"type": ["string", "number"]},
-    words.slug: whole_text(words.SLUG.pattern),
+    words.slug: whole_text(words.SLUG.pattern) | {"maxLength": words.MAX_SLUG},
     packs.language_of: {"const": packs.LANGUAGE},
     rules.within_of: _DURATION,
     rules.share_of: whole_text(rules.PERCENT.pattern),
@@ -84,6 +84,7 @@ CONVERTERS: Final[Mapping[Any, Schema]] = {
     plans.price_of_tokens: {"type": "number", "minimum": 0},
     responses.hold_of: _DURATION,
     responses.tag_of: whole_text(responses.TAG.pattern),
+    responses.link_of: whole_text(responses.LINK.pattern) | {"maxLength": responses.MAX_LINK},
 }
 
 

@@ -94,7 +94,7 @@ def _part(key: str, node: Node, catalogue: Catalogue, problems: Problems) -> Con
         problems.add(node.place, f"'{key}' must be a list of values, not {node.kind}")
         return None
     nothing: Mapping[str, ValueList] = {}
-    reader = Reader({signal.name: signal.type}, nothing.get, problems)
+    reader = Reader({signal.name: signal.type}, nothing, problems)
     word = "any_of" if signal.type.element else "in"
     leaf = reader.leaf(signal.name, signal.type, word, node)
     return replace(leaf, id=key) if leaf is not None else None

@@ -10,6 +10,7 @@ schema names that code under `BEHIND`, and `filled` writes out what is known of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,6 +26,7 @@ MAX_MESSAGE: Final = 1_000
 Read = Callable[[Node, "Problems"], Any]
 Schema = dict[str, Any]
 BEHIND: Final = "$behind"
+VISIBLE: Final = re.compile(r"[^\s\u200b-\u200f\u2060\ufeff]")
 SCALAR: Final[Schema] = {"type": ["string", "number", "boolean"]}
 
 
@@ -166,16 +168,18 @@ def scalar(convert: Callable[[Any], Any], what: str, schema: Schema | None = Non
 
 
 def text(what: str, longest: int = 2_000) -> Shape:
-    """Text of at most `longest` characters."""
+    """Text of at most `longest` characters, of which at least one can be seen."""
 
     def convert(value: Any) -> str:
         if not isinstance(value, str):
             raise ValueError(f"{value!r} is not text; put it in quotes")
         if len(value) > longest:
             raise ValueError(f"longer than {longest} characters")
+        if not VISIBLE.search(value):
+            raise ValueError(f"{value!r} is blank; write a text")
         return value
 
-    return scalar(convert, what, {"type": "string", "maxLength": longest})
+    return scalar(convert, what, {"type": "string", "maxLength": longest, "pattern": VISIBLE.pattern})
 
 
 def whole(what: str, low: int = 0, high: int = LARGEST) -> Shape:

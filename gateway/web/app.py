@@ -78,7 +78,7 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
     """
     assembly = assemble(config, clock)
     upstreams = {name: Upstream(up.url, up.connect, up.read) for name, up in config.upstreams.items()}
-    process = Process(assembly, Proxy(upstreams), Reloader(assembly.gate, config.policy, clock))
+    process = Process(assembly, Proxy(upstreams), Reloader(assembly.gate, config.policy, clock, config.source))
     judged = PolicyMiddleware(process.proxy, door=assembly.door, address=address)
     health = Health(process)
     process.app = Starlette(

@@ -21,6 +21,7 @@ from gateway.errors import LoadError
 from gateway.gate import Gate, under
 from gateway.language.compile import load
 from gateway.language.emit import compiled
+from gateway.language.lint import lint
 from gateway.language.policy import Policy
 from gateway.values import timestamp_text
 from gateway.web.door import timer
@@ -33,12 +34,16 @@ T = TypeVar("T")
 class Reloader:
     """Puts the policy of these paths in force again when asked to.
 
-    clock: µs since 1970. problem: why the last reload was refused, empty when it was not. loaded_at: when the policy in force
-    was loaded. count: reloads that were put in force.
+    clock: µs since 1970. source: the gateway.yaml that named the paths, if one did; a reload reads nothing else of it. problem:
+    why the last reload was refused, empty when it was not. notices: what the gate had to say of the policy it took. loaded_at:
+    when the policy in force was loaded. count: reloads that were put in force.
     """
 
-    def __init__(self, gate: Gate, paths: Sequence[Path], clock: Callable[[], int]) -> None:
+    def __init__(self, gate: Gate, paths: Sequence[Path], clock: Callable[[], int], source: str = "") -> None:
         self.problem = ""
+        self.notices: tuple[str, ...] = ()
+        self._source = Path(source) if source else None
+        self._settings = _bytes_of(self._source)
         self.loaded_at = clock()
         self.count = 0
         self._gate, self._paths, self._clock = gate, paths, clock
@@ -65,28 +70,40 @@ class Reloader:
         gate = self._gate
         try:
             policy = await asyncio.to_thread(politely, self._prepared)
-            gate.use(policy)
+            self.notices = tuple(gate.use(policy))
         except LoadError as error:
             return self._refused(str(error))
         except Exception as error:  # whatever a file makes the loader do, the process goes on with the policy it has
             return self._refused(f"{type(error).__name__}: {error}")
         self.problem, self.loaded_at, self.count = "", self._clock(), self.count + 1
-        print(f"sluice: policy loaded again: {_named(policy)}, {len(policy.rules)} rules", file=sys.stderr, flush=True)
+        _say(f"sluice: policy loaded again: {_named(policy)}, {len(policy.rules)} rules", *self.notices)
+        _say(*await asyncio.to_thread(politely, lambda: self._judged(policy)))
         return True
 
     def health(self) -> dict[str, object]:
         """When the policy in force was loaded, and why a newer one was refused."""
-        return {"loaded_at": timestamp_text(self.loaded_at), "reloads": self.count, "problem": self.problem}
+        told: dict[str, object] = {"loaded_at": timestamp_text(self.loaded_at), "reloads": self.count}
+        return {**told, "problem": self.problem, "notices": list(self.notices)}
 
     def _prepared(self) -> Policy:
+        """The policy, ready to be put in force."""
         policy = load(self._paths, self._gate.catalogue)
         compiled(under(policy, self._gate.mode), self._gate.catalogue)  # remembered, so that `use` finds it done
+        for meant in (self._gate.policy, policy):
+            self._gate.versions.learn(meant)  # likewise
         return policy
+
+    def _judged(self, policy: Policy) -> list[str]:
+        """What there is to say of a policy that is in force already: its findings, as at the start."""
+        told = [finding.line for finding in lint(policy, today=self._clock(), catalogue=self._gate.catalogue)]
+        if self._source is not None and _bytes_of(self._source) != self._settings:
+            told.append(f"{self._source}: changed since the start; a reload reads the packs only, restart for its settings")
+        return told
 
     def _refused(self, why: str) -> bool:
         self.problem = why
         kept = _named(self._gate.policy)
-        print(f"sluice: policy not loaded, {kept} stays in force:\n{why}", file=sys.stderr, flush=True)
+        _say(f"sluice: policy not loaded, {kept} stays in force:", why)
         return False
 
 
@@ -105,6 +122,19 @@ def politely(work: Callable[[], T]) -> T:
         return work()
     finally:
         sys.setprofile(None)
+
+
+def _say(*lines: str) -> None:
+    if lines:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _bytes_of(file: Path | None) -> bytes | None:
+    """What stands in a file; nothing where it cannot be read."""
+    try:
+        return file.read_bytes() if file is not None else None
+    except OSError:
+        return None
 
 
 def _named(policy: Policy) -> str:

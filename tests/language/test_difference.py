@@ -25,6 +25,7 @@ from gateway.language.difference import Change, Difference, Kind, Step, differen
 from gateway.language.direction import Direction, together
 from gateway.state.memory import MemoryState
 from gateway.state.operations import SLICES, Count, Window
+from gateway.state.windows import Distinct
 from gateway.values import SECOND, AtLeast, Failed, Missing
 from tests.judging import CATALOGUE, START, facts, policy
 from tests.language.test_ranges import MEASURES, compiled, rule_of, trees, worlds
@@ -208,6 +209,17 @@ def test_a_longer_window_counts_no_less_only_where_it_begins_no_later(short: int
     sound = all(begins(windows[1], at) <= begins(windows[0], at) for at in times)
     assert covers(short * SECOND, long * SECOND) is sound
     assert not covers(long * SECOND, short * SECOND)
+
+
+def test_what_is_counted_beside_may_fill_a_cap_so_that_less_is_read() -> None:
+    """Why a wider `where` of a distinct measure is not called wider: values that came while it was full are never seen."""
+    window = Window("w", Count.DISTINCT, SLICES * SECOND, cap=2)
+    old, new = Distinct(), Distinct()
+    for at, value, counted_before in ((0, "a", False), (0, "b", False), (1, "c", True), (1, "d", True)):
+        new.add(at, value, window)
+        if counted_before:
+            old.add(at, value, window)
+    assert (old.read(SLICES, window), new.read(SLICES, window)) == (2, AtLeast(0))
 
 
 def matched(gate: Gate, sent: Any) -> list[Ended]:

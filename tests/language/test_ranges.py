@@ -35,7 +35,7 @@ WORLD: dict[str, list[Any]] = {
     "client.country": ["NO", "SE", "DK", *NONE],
     "client.ip": ["10.0.0.1", "10.0.0.6", "10.0.1.1", "192.0.2.1", "2001:db8::1", *NONE],
     "client.json_style": [frozenset(found) for found in ((), ("x",), ("y",), ("x", "y"), ("x", "y", "z"), ("z",))] + NONE,
-    "requests": [*range(7), *map(AtLeast, range(7)), *NONE],
+    "requests": [*range(1, 7), *map(AtLeast, range(7)), *NONE],
     "addresses": [*range(5), *map(AtLeast, range(5)), *NONE],
     "top": [0.0, 0.2, 0.25, 0.5, 0.7, 1.0, *NONE],
     "spread": [0.0, 0.2, 0.25, 0.5, 0.7, 1.0, 3.0, *NONE],
@@ -49,9 +49,12 @@ MEASURES: Plain = {
 NUMBERS = st.integers(0, 6)
 CAPPED = st.integers(0, 3)
 SHARES = st.sampled_from([0, 0.2, 0.25, 0.5])
-WORDS = st.sampled_from(["a", "b", "ab", "ba", "abb", "B"])
+WORDS = st.sampled_from(["", "^", ".*", "a*", "^b?", "a", "b", "ab", "ba", "abb", "B"])
 COUNTRIES = st.lists(st.sampled_from(["NO", "SE", "DK", "FI"]), min_size=1, max_size=3, unique=True)
-NETWORKS = st.lists(st.sampled_from(["10.0.0.0/30", "10.0.0.0/24", "10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]), min_size=1)
+NETWORKS = st.lists(
+    st.sampled_from(["0.0.0.0/0", "::/0", "10.0.0.0/30", "10.0.0.0/24", "10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]),
+    min_size=1,
+)
 ELEMENTS = st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, max_size=2, unique=True)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import main
 from gateway.web.reload import REST, STINT, politely
 from tests.web.faulty import Faulty
 from tests.web.running import PATIENCE, Gateway, gateway
@@ -105,6 +107,35 @@ def test_a_policy_that_cannot_be_used_changes_nothing_and_says_so(running: Gatew
     assert httpx.get(f"{running.url}/readyz", trust_env=False).status_code == 200, "it serves as well as before"
     mended = reload(running, PACK.format(version=6, denied="after"))
     assert (mended["problem"], health(running)["status"], status(running, "after")) == ("", "ok", 403)
+
+
+def test_findings_are_told_as_by_the_check_and_other_settings_are_not_read(running: Gateway) -> None:
+    settings = running.folder / "gateway.yaml"
+    doubtful = PACK.format(version=6, denied="{in: [after], contains: ''}")
+    (running.folder / "pack.yaml").write_text(doubtful)
+    checked = CliRunner().invoke(main, ["check", str(running.folder / "pack.yaml")]).output
+    (line,) = [one for one in checked.splitlines() if one.endswith("[always-true]")]
+    reload(running, doubtful)
+    wait_for(running, line)
+    assert "changed since the start" not in running.errors
+    settings.write_text(settings.read_text() + "largest_body: 1MiB\n")
+    reload(running, PACK.format(version=7, denied="after"))
+    wait_for(running, f"{settings}: changed since the start; a reload reads the packs only, restart for its settings")
+
+
+def test_what_the_gate_noticed_is_told_and_stands_in_health(running: Gateway) -> None:
+    assert health(running)["policy"]["notices"] == []
+    (notice,) = reload(running, PACK.format(version=5, denied="after"))["notices"]
+    assert "again" in notice
+    wait_for(running, notice)
+    assert reload(running, PACK.format(version=6, denied="after"))["notices"] == []
+
+
+def wait_for(running: Gateway, line: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while line not in running.errors:
+        assert time.monotonic() < deadline, running.errors
+        time.sleep(0.02)
 
 
 def test_counters_survive(running: Gateway) -> None:
