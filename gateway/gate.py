@@ -62,7 +62,7 @@ class Gate:
 
     state: MemoryState, or a RemoteState (then use the `_remote` methods). mode: the overall mode, above every rule's own.
     ids: the id of a decision from its facts. timer: nanoseconds, for latencies only. sink: receives every settled
-    judgement exactly once.
+    judgement exactly once. tell: receives what operators must hear at once, such as a rule that is set aside.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Gate:
         sink: Sink | None = None,
         ids: Callable[[Facts], str] = random_id,
         timer: Callable[[], int] = time.perf_counter_ns,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.catalogue = catalogue
         self.state = MemoryState() if state is None else state
@@ -84,6 +85,7 @@ class Gate:
         self.sink: Sink = (lambda judgement, answer: None) if sink is None else sink
         self.ids = ids
         self.timer = timer
+        self.tell = tell
         self.state_failures = 0
         self.versions = Versions()
         self._owed = Owed()
@@ -106,7 +108,7 @@ class Gate:
     def _put_in_force(self, policy: Policy) -> None:
         self.policy = policy
         self._engine = Engine(under(policy, self.mode), self.catalogue)
-        self.quarantine = Quarantine()
+        self.quarantine = Quarantine(self.tell)
 
     @property
     def local(self) -> bool:

@@ -7,7 +7,7 @@ part of every record they would have ended in (they end as `error`), of health, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,10 +26,14 @@ class _Rest:
 
 
 class Quarantine:
-    """The rules of one policy that are set aside. errors: how often each rule ended as an error, resting or not."""
+    """The rules of one policy that are set aside.
 
-    def __init__(self) -> None:
+    tell: is told of every rule that begins to rest. errors: how often each rule ended as an error, resting or not.
+    """
+
+    def __init__(self, tell: Callable[[str], None] = lambda text: None) -> None:
         self.errors: dict[str, int] = {}
+        self._tell = tell
         self._streaks: dict[str, int] = {}
         self._resting: dict[str, _Rest] = {}
 
@@ -50,14 +54,16 @@ class Quarantine:
         for end in failed:
             rests = self._resting.get(end.rule)
             if (rests is None or at >= rests.until) and self._streaks[end.rule] >= PATIENCE:
-                self._resting[end.rule] = _Rest(end.error.removeprefix(MARK), at + REST)
+                rest = self._resting[end.rule] = _Rest(end.error.removeprefix(MARK), at + REST)
+                self._tell(f"rule {end.rule} is set aside until {timestamp_text(rest.until)}: {rest.reason}")
         for rule in [rule for rule, rest in self._resting.items() if rule not in self._streaks and at >= rest.until]:
             del self._resting[rule]
 
     def health(self) -> dict[str, object]:
         """Rules set aside or tried again without success so far, with the reason and until when; errors by rule."""
         resting = {rule: {"reason": rest.reason, "until": timestamp_text(rest.until)} for rule, rest in self._resting.items()}
-        return {"quarantined": resting, "errors": dict(self.errors)}
+        problem = f"set aside because they keep failing: {', '.join(sorted(resting))}" if resting else ""
+        return {"quarantined": resting, "errors": dict(self.errors), "problem": problem}
 
 
 def reason_of(error: str) -> str | None:

@@ -56,7 +56,17 @@ def test_a_rule_that_fails_again_and_again_rests_and_says_why() -> None:
     assert judging.quarantine.health() == {
         "quarantined": {"p.size": {"reason": "request.size: the disk is gone", "until": "2026-11-01T02:27:40.000000Z"}},
         "errors": {"p.size": PATIENCE + 1},
+        "problem": "set aside because they keep failing: p.size",
     }
+
+
+def test_operators_are_told_once_for_each_rest() -> None:
+    told: list[str] = []
+    judging = Gate(policy(pack()), CATALOGUE, tell=told.append)
+    failing(judging, PATIENCE + 50)
+    assert told == ["rule p.size is set aside until 2026-11-01T02:27:40.000000Z: request.size: the disk is gone"]
+    failing(judging, 5, START + REST)
+    assert len(told) == 2
 
 
 def test_one_that_works_in_between_does_not_rest() -> None:

@@ -25,7 +25,7 @@ from typing import Final
 from gateway.unicode import composed, is_mark
 
 LONGEST: Final = 100_000
-UNICODE: Final = unicodedata.unidata_version
+UNICODE: Final = f"view 1, Unicode {unicodedata.unidata_version}"  # part of the digest of policies that look at this view
 REMEMBERED: Final = 4 * 1024 * 1024
 _ENTRY: Final = 300  # bytes that an entry takes besides its texts
 

@@ -67,6 +67,9 @@ class Process:
         reloads, ready = self.reloader.health(), not problems  # with its last good policy a process is as ready as before
         if reloads["problem"]:
             problems.append(f"policy: the last reload was refused: {reloads['problem']}")
+        parts["rules"] = self.gate.quarantine.health()
+        if parts["rules"]["problem"]:
+            problems.append(f"rules: {parts['rules']['problem']}")
         status = "degraded" if problems else "ok"
         return {"status": status, "ready": ready, "problems": problems, "policy": {**policy, **reloads}, "parts": parts}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -76,7 +77,7 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
     policy, state = load(config.policy, registry.signals), open_state(config.state)
     trail = _open_trail(config)
     sinks = [found for found in (trail, sink) if found is not None]
-    gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks))
+    gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks), tell=_to_operators)
     intake = Intake(registry, config.hash_key, config.largest_body)
     door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry))
     return Assembly(config, registry, gate, trail, door)
@@ -124,6 +125,10 @@ def _open_trail(config: Config) -> Trail | None:
     from gateway.audit.spans import OtelSpans  # heavy to import, and only needed where traces are exported
 
     return Trail(config.records, OtelSpans(config.otlp))
+
+
+def _to_operators(text: str) -> None:
+    print(f"sluice: {text}", file=sys.stderr, flush=True)
 
 
 def _all(sinks: Sequence[Sink]) -> Sink | None:
