@@ -27,7 +27,7 @@ from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
 from gateway.language.program import NOTHING_COUNTED
 from gateway.readings import counted, generates, key_of, labels_of, reserved, spent
 from gateway.signals import Catalogue, View
-from gateway.state.operations import Batch, Reply, Sight, Take, Unit
+from gateway.state.operations import NO_ZERO, Batch, Reply, Sight, Take, Unit
 from gateway.values import Failed, Missing
 
 NO_STATE = Missing("state unavailable")
@@ -71,6 +71,7 @@ class Engine:
         counted = {label for rule in rules for measure in rule.measures.values() for label in labels_of(measure)}
         counted |= {workload.ceiling.measure.label for workload in self.rules.workloads if workload.ceiling}
         self._measures = [measure for measure in policy.measures if measure.label in counted]
+        self._may_be_empty = any(measure.window.kind in NO_ZERO for measure in self._measures)
         specs = [rule.corroborate for rule in rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
         acting = [rule for rule in rules if rule.mode is Mode.ENFORCE]
@@ -113,11 +114,13 @@ class Engine:
         """
         readings: Sequence[object] = reply.readings if reply is not None else [NO_STATE] * len(prepared.batch.sights)
         values: dict[str, object] = dict(zip(prepared.labels, readings))  # noqa: B905 - notes follow, and naming that is dear
-        if None in readings:
+        if self._may_be_empty and None in readings:
             values = {label: NOTHING_COUNTED if reading is None else reading for label, reading in values.items()}
         if prepared.values:
             values |= prepared.values
         ends = self.rules.ends(view, values, resting)
+        if not prepared.noted and not ends:
+            return Evaluated(ends, values)
         seen: list[tuple[Corroborate, str, bool]] = []
         if prepared.noted:
             for noted, reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):

@@ -87,6 +87,8 @@ class Rules:
         except Exception:  # a value that breaks when looked at: asked rule by rule, so that only its own rules end as errors
             walked = enumerate([_walked(rule, view, measured) for rule in self.rules])
             truths = [(place, truth) for place, truth in walked if truth is not False]
+        if not truths and not resting:
+            return []
         ends = []
         for place, truth in truths:
             sure = self._sure[place] if truth else None

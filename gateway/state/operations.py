@@ -36,6 +36,9 @@ class Count(StrEnum):
     QUANTILE = "quantile"
 
 
+NO_ZERO: Final = (Count.TOP_SHARE, Count.QUANTILE)  # what reads nothing, instead of 0, where nothing was counted
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A declared window.

@@ -35,6 +35,7 @@ from gateway.errors import StateError
 from gateway.state.holdings import grid
 from gateway.state.limits import needed
 from gateway.state.operations import (
+    NO_ZERO,
     SLICES,
     Batch,
     Count,
@@ -49,7 +50,6 @@ from gateway.state.operations import (
     edge_of,
     joined,
 )
-from gateway.state.windows import NO_ZERO
 from gateway.values import SECOND, AtLeast
 
 CONNECTIONS: Final = 32

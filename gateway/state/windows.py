@@ -7,7 +7,7 @@ bounded by the keys active in the last two such times, and by `max_keys`, withou
 
 from __future__ import annotations
 
-from gateway.state.operations import SLICES, Count, Window, bin_of, bounded, edge_of, kept, rank_among
+from gateway.state.operations import NO_ZERO, SLICES, Count, Window, bin_of, bounded, edge_of, kept, rank_among
 from gateway.values import AtLeast
 
 Reading = int | float | AtLeast | None
@@ -166,7 +166,6 @@ Cell = Counter | Distinct | TopShare | Quantile
 CELLS: dict[Count, type[Cell]] = {
     Count.COUNT: Counter, Count.SUM: Counter, Count.DISTINCT: Distinct, Count.TOP_SHARE: TopShare, Count.QUANTILE: Quantile,
 }  # fmt: skip
-NO_ZERO = (Count.TOP_SHARE, Count.QUANTILE)
 
 
 class Table:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.state.operations import LARGEST_AMOUNT, SLICES, Count, Window, bin_of, bounded, edge_of, kept
-from gateway.state.windows import NO_ZERO, Reading, Table
+from gateway.state.operations import LARGEST_AMOUNT, NO_ZERO, SLICES, Count, Window, bin_of, bounded, edge_of, kept
+from gateway.state.windows import Reading, Table
 from gateway.values import SECOND, AtLeast
 
 START = 1_793_500_000 * SECOND
