@@ -30,6 +30,8 @@ SIGNALS: dict[str, list[Any]] = {
     "client.ip": ["10.0.0.1", "10.0.0.2", "10.0.0.3"],
     "request.stream": [True, False],
     "request.size": [1, 50, 500],
+    "request.operation": ["chat", "chat", "chat", "embeddings"],
+    "request.logprobs": [True, False],
     "account.age": ["1d", "90d"],
     "client.json_style": [["compact"], ["compact", "spaced"], []],
 }
@@ -210,7 +212,7 @@ def exchanges(draw: st.DrawFn) -> list[Sent]:
     some: dict[str, st.SearchStrategy[Any]] = {name: st.sampled_from(values) for name, values in SIGNALS.items()}
     some |= {name: st.sampled_from([Failed("it broke"), WRONG, 3, Missing("not given")]) for name in BROKEN}
     some["account.id"] = st.sampled_from(["a"] * 6 + ["b", Missing("not given")])
-    often = ("account.id", "client.country", "request.n", "client.ip")
+    often = ("account.id", "client.country", "request.n", "client.ip", "request.operation")
     optional = {name: one for name, one in some.items() if name not in often}
     values = st.fixed_dictionaries({name: some[name] for name in often}, optional=optional)
     sent = st.builds(Sent, values, st.sampled_from([0, 1, 5, 5]), st.sampled_from([200, 200, 503]))

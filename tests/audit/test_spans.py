@@ -55,7 +55,13 @@ def settle(
     spans: OtelSpans, model: str = "m-1", answer: Answer | None = None, parent: str | None = PARENT, kept: bool = True
 ) -> str:
     call = Call(
-        "chat", model, True, {"max_tokens": 128, "temperature": 0.5}, "SECRET-SYSTEM", (Message("user", "SECRET-PROMPT"),)
+        "chat",
+        model,
+        True,
+        {"max_tokens": 128, "temperature": 0.5},
+        "SECRET-SYSTEM",
+        (Message("user", "SECRET-PROMPT"),),
+        max_tokens=128,
     )
     exchange = Facts(
         at=START, path="/v1/chat/completions", protocol="openai", route="chat.completions", template="/v1/chat/completions",
