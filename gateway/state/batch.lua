@@ -83,16 +83,9 @@ local function distinct(slice, ttl, cap, counted)
   return size, full > newest and 1 or 0
 end
 
--- Top share: a string «newest whole», a sorted set of totals, and a ring of hashes with each slice's counts. «others»
--- (past the cap) is scored below zero, so that the highest score is always a value's.
-local OTHERS = "others"
-
-local function weigh(totals, value, change)
-  local left = call("ZINCRBY", totals, whole(value == OTHERS and -change or change), value)
-  if tonumber(left) == 0 then call("ZREM", totals, value) end
-end
-
-local function turn(rings, totals, newest, slice, sum)
+-- Tallies: a string «newest whole», the totals of each value, and a ring of hashes with each slice's counts. A top share keeps
+-- its totals in a sorted set, a quantile in a hash.
+local function turn(weigh, rings, totals, newest, slice, sum)
   if slice - newest >= SLICES then
     call("DEL", totals, unpack(rings))
     return 0
@@ -109,7 +102,8 @@ local function turn(rings, totals, newest, slice, sum)
   return sum
 end
 
-local function top_share(slice, ttl, cap, counted)
+-- kind: `named` says under which name a value is counted, `weigh` changes its total, `read` answers.
+local function tally(kind, slice, ttl, detail, counted)
   local name, totals, rings = key(), key(), {}
   for place = 1, SLICES do rings[place] = key() end
   local value = counted ~= LOOK and text()
@@ -119,81 +113,66 @@ local function top_share(slice, ttl, cap, counted)
   newest, sum = tonumber(newest), tonumber(sum)
   local changed = slice > newest
   if changed then
-    sum = turn(rings, totals, newest, slice, sum)
+    sum = turn(kind.weigh, rings, totals, newest, slice, sum)
     newest = slice
   end
   if value and slice > newest - SLICES then
-    if not call("ZSCORE", totals, value) and call("ZCARD", totals) >= cap then value = OTHERS end
+    value = kind.named(totals, value, detail)
     local ring = rings[1 + slice % SLICES]
     call("HINCRBY", ring, value, 1)
     call("PEXPIRE", ring, ttl)
-    weigh(totals, value, 1)
+    kind.weigh(totals, value, 1)
     call("PEXPIRE", totals, ttl)
     sum, changed = sum + 1, true
   end
   if changed then call("SET", name, whole(newest) .. " " .. whole(sum), "PX", ttl) end
+  return kind.read(totals, sum, detail), sum
+end
+
+-- Top share: «others» (past the cap) is scored below zero, so that the highest score is always a value's.
+local OTHERS, shares = "others", {}
+
+function shares.named(totals, value, cap)
+  if not call("ZSCORE", totals, value) and call("ZCARD", totals) >= cap then return OTHERS end
+  return value
+end
+
+function shares.weigh(totals, value, change)
+  local left = call("ZINCRBY", totals, whole(value == OTHERS and -change or change), value)
+  if tonumber(left) == 0 then call("ZREM", totals, value) end
+end
+
+function shares.read(totals)
   local top = call("ZREVRANGE", totals, 0, 0, "WITHSCORES")
-  return math.max(0, tonumber(top[2] or 0)), sum
+  return math.max(0, tonumber(top[2] or 0))
 end
 
--- Quantile: as a top share, but the totals are a hash of bins (whole numbers, `operations.bin_of`). Answers the bin at the
--- rank (millionths) and how many values there are.
-local function lighten(rings, totals, newest, slice, sum)
-  if slice - newest >= SLICES then
-    call("DEL", totals, unpack(rings))
-    return 0
-  end
-  for passed = newest + 1, slice do
-    local ring = rings[1 + passed % SLICES]
-    local left = call("HGETALL", ring)
-    for place = 1, #left, 2 do
-      if call("HINCRBY", totals, left[place], -left[place + 1]) == 0 then call("HDEL", totals, left[place]) end
-      sum = sum - left[place + 1]
-    end
-    call("DEL", ring)
-  end
-  return sum
+-- Quantile: values are bins (whole numbers, `operations.bin_of`); answers the one that stands at the rank (millionths).
+local bins = {}
+
+function bins.named(totals, bin) return bin end
+
+function bins.weigh(totals, bin, change)
+  if call("HINCRBY", totals, bin, change) == 0 then call("HDEL", totals, bin) end
 end
 
-local function at_rank(totals, sum, rank)
-  local kept, bins, count = call("HGETALL", totals), {}, {}
+function bins.read(totals, sum, rank)
+  local kept, ordered, count = call("HGETALL", totals), {}, {}
   for place = 1, #kept, 2 do
-    bins[#bins + 1] = tonumber(kept[place])
-    count[bins[#bins]] = tonumber(kept[place + 1])
+    ordered[#ordered + 1] = tonumber(kept[place])
+    count[ordered[#ordered]] = tonumber(kept[place + 1])
   end
-  table.sort(bins)
+  table.sort(ordered)
   local left = math.max(1, math.ceil(sum * rank / 1000000))
-  for _, bin in ipairs(bins) do
+  for _, bin in ipairs(ordered) do
     left = left - count[bin]
     if left <= 0 then return bin end
   end
   return 0
 end
 
-local function quantile(slice, ttl, rank, counted)
-  local name, totals, rings = key(), key(), {}
-  for place = 1, SLICES do rings[place] = key() end
-  local bin = counted ~= LOOK and text()
-  local kept = call("GET", name)
-  if not kept and not bin then return 0, 0 end
-  local newest, sum = string.match(kept or "-1 0", "(%S+) (%S+)")
-  newest, sum = tonumber(newest), tonumber(sum)
-  local changed = slice > newest
-  if changed then
-    sum = lighten(rings, totals, newest, slice, sum)
-    newest = slice
-  end
-  if bin and slice > newest - SLICES then
-    local ring = rings[1 + slice % SLICES]
-    call("HINCRBY", ring, bin, 1)
-    call("PEXPIRE", ring, ttl)
-    call("HINCRBY", totals, bin, 1)
-    call("PEXPIRE", totals, ttl)
-    sum, changed = sum + 1, true
-  end
-  if changed then call("SET", name, whole(newest) .. " " .. whole(sum), "PX", ttl) end
-  return at_rank(totals, sum, tonumber(rank)), sum
-end
+local function top_share(...) return tally(shares, ...) end
+local function quantile(...) return tally(bins, ...) end
 
 local SIGHTS = { count = counter, sum = counter, distinct = distinct, top_share = top_share, quantile = quantile }
 
