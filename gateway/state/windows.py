@@ -7,6 +7,8 @@ bounded by the keys active in the last two such times, and by `max_keys`, withou
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from gateway.state.operations import NO_ZERO, SLICES, Count, Window, bin_of, bounded, edge_of, kept, rank_among
 from gateway.values import AtLeast
 
@@ -75,30 +77,52 @@ class Distinct:
             self._newest = at
 
 
-class TopShare:
+Value = TypeVar("Value", str | None, int)
+
+
+class Tally(Generic[Value]):
+    """How often each value of a window was seen, by slice and in all; the base of what reads such counts."""
+
+    __slots__ = ("_newest", "_slices", "_totals")
+
+    def __init__(self) -> None:
+        self._newest = -1
+        self._slices: list[dict[Value, int]] = [{} for _ in range(SLICES)]
+        self._totals: dict[Value, int] = {}
+
+    def _count(self, at: int, value: Value) -> None:
+        part = self._slices[at % SLICES]
+        part[value] = part.get(value, 0) + 1
+        self._totals[value] = self._totals.get(value, 0) + 1
+
+    def _advance(self, at: int) -> None:
+        if at <= self._newest:
+            return
+        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
+            for value, count in self._slices[passed % SLICES].items():
+                if self._totals[value] == count:
+                    del self._totals[value]
+                else:
+                    self._totals[value] -= count
+            self._slices[passed % SLICES] = {}
+        self._newest = at
+
+
+class TopShare(Tally[str | None]):
     """The share that the most frequent value has of all: 1.0 when one value is everything.
 
     Past `cap` values new ones are counted together as «others» (None): they still weigh in the whole, so the share
     never reads too high.
     """
 
-    __slots__ = ("_newest", "_slices", "_totals")
-
-    def __init__(self) -> None:
-        self._newest = -1
-        self._slices: list[dict[str | None, int]] = [{} for _ in range(SLICES)]
-        self._totals: dict[str | None, int] = {}
+    __slots__ = ()
 
     def add(self, at: int, value: int | str, window: Window) -> None:
         self._advance(at)
-        if at <= self._newest - SLICES:
-            return
-        text: str | None = str(value)
-        if text not in self._totals and len(self._totals) >= window.cap:
-            text = None
-        part = self._slices[at % SLICES]
-        part[text] = part.get(text, 0) + 1
-        self._totals[text] = self._totals.get(text, 0) + 1
+        if at > self._newest - SLICES:
+            text = str(value)
+            full = text not in self._totals and len(self._totals) >= window.cap
+            self._count(at, None if full else text)
 
     def read(self, at: int, window: Window) -> Reading:
         self._advance(at)
@@ -106,39 +130,19 @@ class TopShare:
         named = max((count for text, count in self._totals.items() if text is not None), default=0)
         return named / whole if whole else None
 
-    def _advance(self, at: int) -> None:
-        if at <= self._newest:
-            return
-        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
-            for text, count in self._slices[passed % SLICES].items():
-                if self._totals[text] == count:
-                    del self._totals[text]
-                else:
-                    self._totals[text] -= count
-            self._slices[passed % SLICES] = {}
-        self._newest = at
 
-
-class Quantile:
+class Quantile(Tally[int]):
     """How often each bin of values was seen (`operations.bin_of`), and so which value stands at a rank.
 
     A reading is the least value of its bin: never more than the true value, and less than 1/128 below it.
     """
 
-    __slots__ = ("_newest", "_slices", "_totals")
-
-    def __init__(self) -> None:
-        self._newest = -1
-        self._slices: list[dict[int, int]] = [{} for _ in range(SLICES)]
-        self._totals: dict[int, int] = {}
+    __slots__ = ()
 
     def add(self, at: int, value: int | str, window: Window) -> None:
         self._advance(at)
-        if at <= self._newest - SLICES:
-            return
-        place, part = bin_of(int(value)), self._slices[at % SLICES]
-        part[place] = part.get(place, 0) + 1
-        self._totals[place] = self._totals.get(place, 0) + 1
+        if at > self._newest - SLICES:
+            self._count(at, bin_of(int(value)))
 
     def read(self, at: int, window: Window) -> Reading:
         self._advance(at)
@@ -148,18 +152,6 @@ class Quantile:
             if left <= 0:
                 return edge_of(place)
         return None
-
-    def _advance(self, at: int) -> None:
-        if at <= self._newest:
-            return
-        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
-            for place, count in self._slices[passed % SLICES].items():
-                if self._totals[place] == count:
-                    del self._totals[place]
-                else:
-                    self._totals[place] -= count
-            self._slices[passed % SLICES] = {}
-        self._newest = at
 
 
 Cell = Counter | Distinct | TopShare | Quantile
