@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,3 +125,13 @@ def test_files_and_functions_stay_small(file: Path) -> None:
 def test_the_environment_is_read_in_one_file() -> None:
     readers = [m for m, file in modules().items() if "os.environ" in file.read_text() or "getenv" in file.read_text()]
     assert readers == ["gateway.config"]
+
+
+def test_every_folder_of_code_is_in_the_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    rooms = {"gateway": "gateway", "plugins": "gateway.plugins", "rules": "gateway.rules"}
+    found = set()
+    for top, name in rooms.items():
+        for file in (ROOT / top).rglob("__init__.py"):
+            found.add(".".join([name, *file.parent.relative_to(ROOT / top).parts]))
+    assert set(project["tool"]["setuptools"]["packages"]) == found
