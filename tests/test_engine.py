@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.decision import Action, Outcome, RuleEnd
+from gateway.decision import Action, Outcome, Restriction, RuleEnd
 from gateway.gate import Gate
 from gateway.values import SECOND
 from tests.judging import CATALOGUE, START, judge, policy
@@ -348,3 +348,23 @@ def test_a_throttle_that_has_nobody_to_count_by_yields_and_says_what_it_lacked()
         (end,) = outcome.decision.ends
         assert (str(end.verdict), end.action, end.missing) == ("match", Action.OBSERVE, ("client.ip",))
         assert outcome.rooms == ()
+
+
+def test_restrictions_of_several_rules_hold_together_and_one_that_takes_nothing_yields() -> None:
+    judging = gate(
+        rule("p.a", ACCOUNT, "{action: restrict, to: {max_tokens: 50, n: 3}}"),
+        rule("p.b", ACCOUNT, "{action: restrict, to: {max_tokens: 20}}"),
+        rule("p.c", ACCOUNT, "{action: restrict, to: {max_tokens: 90}}"),
+    )
+
+    def found(**asked: int) -> tuple[Action, Restriction | None]:
+        sent = {"account.id": "a", "request.operation": "chat", **{f"request.{name}": value for name, value in asked.items()}}
+        judged = judge(judging, sent).outcome
+        return judged.action, judged.restriction
+
+    assert found(max_tokens=100, n=5) == (Action.RESTRICT, Restriction(max_tokens=20, n=3))
+    assert found(max_tokens=90) == (Action.RESTRICT, Restriction(max_tokens=20))
+    assert found(max_tokens=21, n=3) == (Action.RESTRICT, Restriction(max_tokens=20))
+    assert found(max_tokens=20, n=4) == (Action.RESTRICT, Restriction(n=3))
+    assert found(max_tokens=20, n=3) == (Action.OBSERVE, None)
+    assert found() == (Action.RESTRICT, Restriction(max_tokens=20))

@@ -52,10 +52,15 @@ SENT = {"account.id": "a", "account.org": "acme", "request.model": "m1"}
 
 
 def ends(
-    sent: list[dict[str, Any]], kind: str = "benchmark", begins: str = "2020-01-01", until: str = "2030-01-01"
+    sent: list[dict[str, Any]],
+    kind: str = "benchmark",
+    begins: str = "2020-01-01",
+    until: str = "2030-01-01",
+    ceiling: int = 3,
 ) -> list[RuleEnd]:
     """How p.busy ended on each exchange."""
-    gate = Gate(policy(PACK, (WORKLOADS % (kind, begins)).replace("2030-01-01", until)), CATALOGUE)
+    written = (WORKLOADS % (kind, begins)).replace("2030-01-01", until).replace("3 requests", f"{ceiling} requests")
+    gate = Gate(policy(PACK, written), CATALOGUE)
     found = []
     for place, values in enumerate(sent):
         judgement = gate.judge(facts(values, START + place * SECOND))
@@ -101,7 +106,7 @@ def test_a_rule_abstains_only_for_the_kinds_it_names() -> None:
 def test_before_it_begins_and_from_its_end_on_the_declaration_does_nothing() -> None:
     assert ends([SENT] * 2, begins="2029-01-01")[1].abstained == ""
     begins, until = timestamp_text(START + 2 * SECOND), timestamp_text(START + 3 * SECOND)
-    found = ends([SENT] * 4, begins=begins, until=until)
+    found = ends([SENT] * 4, begins=begins, until=until, ceiling=9)
     assert [end.abstained if end else None for end in found] == [None, "", "swe", ""]
 
 
