@@ -6,13 +6,10 @@ trust no proxy, use the bundled packs and write the audit records to `audit.json
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +18,14 @@ from gateway.decision import Mode
 from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
 from gateway.errors import ConfigError, LoadError, Place, Problem, did_you_mean
 from gateway.facts import Cause
+from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, CauseWord
 from gateway.strict.document import Node, contents, read
-from gateway.strict.shapes import Field, Problems, entries, listing, mapping, number, one_of, path, scalar, text
-from gateway.values import SECOND, parse_duration
+from gateway.strict.shapes import Problems, mapping
+from gateway.values import SECOND
 
 HASH_KEY_VARIABLE: Final = "SLUICE_HASH_KEY"
-MIB: Final = 2**20
-LARGEST_BODY: Final = 32 * MIB
 LARGEST_KEY: Final = 2**16
-_SIZE: Final = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
-_SCALE: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+PLUGIN_SECTIONS: Final = ("identity", "client_address", "geo", "reseller", "declare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,93 +72,6 @@ def bundled_rules() -> Path:
     return Path(str(files("gateway.rules")))
 
 
-def size(literal: Any) -> int:
-    """Bytes of `512KiB`, `32MiB` or a plain number."""
-    if isinstance(literal, int) and not isinstance(literal, bool) and literal > 0:
-        return literal
-    found = _SIZE.fullmatch(str(literal))
-    if found is None:
-        raise ValueError(f"{literal!r} is not a size; write it as 512KiB or 32MiB")
-    return int(found[1]) * _SCALE[found[2]]
-
-
-def _listen(literal: Any) -> tuple[str, int]:
-    host, _, port = str(literal).rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{literal!r} is not an address; write it as 127.0.0.1:8787 or [::1]:8787")
-    return host.strip("[]"), int(port)
-
-
-def _url(literal: Any) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", str(literal)):
-        raise ValueError(f"{literal!r} is not an http(s) URL")
-    return str(literal)
-
-
-def _state_url(literal: Any) -> str:
-    if not re.match(r"(memory://$|rediss?://|unix://)", str(literal)):
-        raise ValueError(f"{literal!r} is not a state; write memory:// or redis://host:6379/0")
-    return str(literal)
-
-
-def _network(literal: Any) -> str:
-    try:
-        written = ipaddress.ip_interface(str(literal))
-    except ValueError:
-        raise ValueError(f"{literal!r} is not a network; write it as 10.0.0.0/8") from None
-    if written.ip != written.network.network_address:
-        raise ValueError(f"{literal!r} is an address inside a network; write {written.network}")
-    return str(written.network)
-
-
-_UPSTREAM: Final = {
-    "url": Field(scalar(_url, "url"), required=True, doc="such as https://api.example.com"),
-    "connect": Field(scalar(parse_duration, "connect"), default=5 * SECOND, doc="time to connect"),
-    "read": Field(scalar(parse_duration, "read"), default=300 * SECOND, doc="time between two reads of an answer"),
-}
-_IDENTITY: Final = {
-    "directory": Field(path("directory"), doc="a YAML file of accounts"),
-    "hash_key_file": Field(path("hash_key_file"), doc="a file whose bytes are the secret key of all hashes"),
-    "missing": Field(one_of(Fail, "missing"), doc="requests without a credential: pass or refuse"),
-    "unknown": Field(one_of(Fail, "unknown"), doc="credentials the directory does not list: pass or refuse"),
-}
-_AUDIT: Final = {
-    "records": Field(path("records"), doc="file of audit records, one JSON object a line"),
-    "otlp": Field(scalar(_url, "otlp"), default="", doc="OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces"),
-    "keep": Field(number("keep", 0, 1), default=1.0, doc="share of allows and observes whose traces are kept"),
-}
-_STATE: Final = {
-    "url": Field(scalar(_state_url, "url"), default="memory://", doc="memory:// or redis://…"),
-    "timeout": Field(scalar(parse_duration, "timeout"), default=250_000, doc="for one round trip"),
-    "prefix": Field(text("prefix", 40), default="sluice", doc="what this installation's keys begin with"),
-    "on_failure": Field(one_of(Fail, "on_failure"), default=Fail.REFUSE, doc="shared state does not answer: pass or refuse"),
-}
-_CauseWord = StrEnum("_CauseWord", {cause.name: str(cause) for cause in Cause if "credential" not in cause})  # type: ignore[misc]
-_CLIENT_ADDRESS: Final = {
-    "trusted_proxies": Field(listing(scalar(_network, "a network"), "trusted_proxies"), default=[], doc="believed hops"),
-}
-CONFIG_FIELDS: Final = {
-    "listen": Field(scalar(_listen, "listen"), default=("127.0.0.1", 8787), doc="address and port"),
-    "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs or folders of packs; else the bundled ones"),
-    "mode": Field(one_of(Mode, "mode"), default=Mode.ENFORCE, doc="above every rule's own mode"),
-    "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), default={}, doc="by protocol"),
-    "identity": Field(mapping(_IDENTITY, "identity")),
-    "client_address": Field(mapping(_CLIENT_ADDRESS, "client_address")),
-    "geo": Field(mapping({"country": Field(path("country")), "asn": Field(path("asn"))}, "geo")),
-    "reseller": Field(mapping({"contradictions": Field(path("contradictions"))}, "reseller")),
-    "state": Field(mapping(_STATE, "state")),
-    "audit": Field(mapping(_AUDIT, "audit")),
-    "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
-    "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={}, doc="cause: pass or refuse"),
-}  # fmt: skip
-
-
-_FILES: Final = (
-    ("identity", "directory"), ("identity", "hash_key_file"), ("geo", "country"), ("geo", "asn"),
-    ("reseller", "contradictions"),
-)  # fmt: skip
-
-
 def default_config(hash_key: bytes | None = None) -> Config:
     """The settings where there is no file: the bundled packs, nothing kept, nobody trusted."""
     key, lasting = (hash_key, True) if hash_key else _hash_key(None, os.environ)
@@ -195,15 +103,13 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     on_failure = Fail(state.pop("on_failure"))
     audit = entry["audit"] or {"records": None, "otlp": "", "keep": 1.0}
     host, port = entry["listen"]
-    names = ("client_address", "geo", "reseller")
-    settings = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in names}
+    settings = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: UpstreamSettings(**values) for name, values in entry["upstreams"].items()},
         fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
-        lasting_key=lasting,
-        settings={**settings, "identity": {"directory": identity.get("directory"), "hash_key": key}},
+        lasting_key=lasting, settings={**settings, "identity": {**settings["identity"], "hash_key": key}},
     )  # fmt: skip
 
 
@@ -212,8 +118,8 @@ def _causes(fail: Mapping[str, Fail], node: Node, needs_upstreams: bool, problem
     below = node.value.get("fail") if isinstance(node.value, dict) else None
     places = {word: child.named for word, child in below.value.items()} if below and isinstance(below.value, dict) else {}
     for word, place in places.items():
-        if word not in list(_CauseWord):
-            mend = did_you_mean(word, list(_CauseWord)) or "known: " + ", ".join(_CauseWord)
+        if word not in list(CauseWord):
+            mend = did_you_mean(word, list(CauseWord)) or "known: " + ", ".join(CauseWord)
             problems.add(place, f"unknown cause '{word}' in fail", mend)
         elif fail.get(word) is Fail.PASS and word == Cause.ROUTE_UNRECOGNISED and needs_upstreams:
             problems.add(place, "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'")
@@ -223,11 +129,13 @@ def _causes(fail: Mapping[str, Fail], node: Node, needs_upstreams: bool, problem
 
 def _files(entry: Mapping[str, Any], node: Node, problems: Problems) -> None:
     """Report files that are not there, all of them and with everything else that is wrong; what is in them, others read."""
-    for section, key in _FILES:
-        file = (entry[section] or {}).get(key)
-        if file is not None and not file.exists():
-            assert isinstance(node.value, dict)
-            problems.add(node.value[section].at(key), f"{key}: there is no file {file}", "paths are relative to this file")
+    for section in PLUGIN_SECTIONS:
+        for key, value in (entry[section] or {}).items():
+            for file in value if isinstance(value, list) else [value]:
+                if isinstance(file, Path) and not file.exists():
+                    assert isinstance(node.value, dict)
+                    place = node.value[section].at(key)
+                    problems.add(place, f"{key}: there is no file {file}", "paths are relative to this file")
 
 
 def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], on_failure: Fail) -> FailModes:
@@ -235,6 +143,8 @@ def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], on_failure: Fa
     causes = dict(DEFAULT_CAUSES) | {Cause(word): Fail(mode) for word, mode in words.items()}
     causes[Cause.CREDENTIAL_MISSING] = identity.get("missing") or strict
     causes[Cause.CREDENTIAL_UNKNOWN] = identity.get("unknown") or strict
+    causes[Cause.CREDENTIAL_AMBIGUOUS] = identity.get("ambiguous") or Fail.REFUSE
+    causes[Cause.DIRECTORY_UNAVAILABLE] = identity.get("on_failure") or Fail.REFUSE
     return FailModes(causes, on_failure)
 
 

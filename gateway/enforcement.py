@@ -61,6 +61,8 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.BODY_MALFORMED: (400, Public("invalid-body", "The request body is not what this endpoint expects")),
     Cause.CREDENTIAL_MISSING: (401, Public("credential-missing", "No API key was sent.")),
     Cause.CREDENTIAL_UNKNOWN: (401, Public("credential-unknown", "This API key is not known here.")),
+    Cause.CREDENTIAL_AMBIGUOUS: (400, Public("credential-ambiguous", "Two different API keys were sent; send one.")),
+    Cause.DIRECTORY_UNAVAILABLE: (503, Public("temporarily-unavailable", "API keys cannot be checked now; retry shortly.")),
 }
 _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")

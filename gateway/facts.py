@@ -22,6 +22,8 @@ class Cause(StrEnum):
     BODY_MALFORMED = "body-malformed"
     CREDENTIAL_MISSING = "credential-missing"
     CREDENTIAL_UNKNOWN = "credential-unknown"
+    CREDENTIAL_AMBIGUOUS = "credential-ambiguous"
+    DIRECTORY_UNAVAILABLE = "directory-unavailable"
 
 
 @dataclass(frozen=True, slots=True)

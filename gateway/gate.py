@@ -88,6 +88,7 @@ class Gate:
         self.tell = tell
         self.state_failures = 0
         self.versions = Versions()
+        self._recorded = [name for name, signal in catalogue.items() if signal.recorded]
         self._owed = Owed()
         self._releasing: set[asyncio.Future[Replied]] = set()
         self._put_in_force(policy)
@@ -219,6 +220,8 @@ class Gate:
                 rooms += [*reply.rooms, *reply.shadow_rooms]
                 taken += _taken(second, reply)
         decision = engine.decide(evaluated, rooms)
+        for name in self._recorded:
+            view.get(name)
         quarantine.note(decision.ends, facts.at)
         trouble = Trouble(
             refused, facts.detail if refused is facts.cause else "", down and fail.state is Fail.REFUSE,

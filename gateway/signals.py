@@ -31,6 +31,7 @@ class Signal:
     meaning: what the value says. missing: when there is none. confounder: the honest caller who shows the same value.
     source: where the idea comes from. settled: only known after the answer, so measures on it count at settle time. least: of
     numbers and durations, a value that none lies below; `sluice check` then knows which comparisons distinguish nothing.
+    recorded: resolved for every audit record, whether or not a rule asked for it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Signal:
     source: str = ""
     settled: bool = False
     least: int | None = None
+    recorded: bool = False
 
 
 Catalogue = Mapping[str, Signal]

@@ -22,7 +22,7 @@ RANKS = [
     {"gateway.evaluation"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
-    {"gateway.audit"},
+    {"gateway.audit", "gateway.sections"},
     {"gateway.gate"},
     {"gateway.web.answers", "gateway.web.tap", "gateway.web.intake", "gateway.web.server", "gateway.config"},
     {"gateway.web.exchange"},

@@ -8,10 +8,10 @@ from typing import Final
 
 import click
 
-from gateway.config import CONFIG_FIELDS
 from gateway.language.schema import document, pack_schema, table, workloads_schema
 from gateway.registry import load as load_registry
 from gateway.replay.schema import tests_schema
+from gateway.sections import CONFIG_FIELDS
 from gateway.signals import Catalogue
 from gateway.strict.shapes import Schema
 

@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gateway.audit.record import record
 from gateway.audit.trail import line
-from gateway.config import LARGEST_BODY
 from gateway.decision import Mode
 from gateway.enforcement import FailModes
 from gateway.errors import RecordError
@@ -20,6 +19,7 @@ from gateway.registry import Registry
 from gateway.replay.driver import DRY_RUN_KEY, replay
 from gateway.replay.report import Report
 from gateway.replay.sources import Exchange, Reader
+from gateway.sections import LARGEST_BODY
 from gateway.web.intake import Intake
 
 

@@ -15,7 +15,6 @@ from jsonschema import Draft202012Validator
 
 from gateway.cli import main
 from gateway.cli.schema import SCHEMAS
-from gateway.config import CONFIG_FIELDS
 from gateway.decision import Mode
 from gateway.errors import LoadError, PolicyError
 from gateway.language.compile import compile_nodes
@@ -27,6 +26,7 @@ from gateway.language.rules import RULE_FIELDS
 from gateway.language.schema import pack_schema
 from gateway.language.workloads import WORKLOAD_FIELDS
 from gateway.replay.cases import CASE_FIELDS
+from gateway.sections import CONFIG_FIELDS
 from gateway.signals import Signal
 from gateway.strict.document import parse, read
 from gateway.strict.shapes import BEHIND
