@@ -1,91 +1,27 @@
 """What a prompt is built like, not what it is about: `prompt.*`.
 
-The skeleton of a call is its system text and the frame of its last user message (first and last words, heading lines),
-with everything that varies by nature (numbers, quotes, links, code, identifiers) masked. Texts are normalised first, so
+The skeleton of a call is the frame of its system text (first words, heading lines) and of its last user message (last words
+too), with everything that varies by nature (numbers, quotes, links, code, identifiers) masked. Texts are normalised first, so
 that invisible characters and spacing do not make two templates of one. Only hashes leave this module.
-
-What a caller sends is normalised in linear time, and at most `LONGEST` (templates) or `MOST` characters of one text (its first
-three quarters and its last) are; what lies between is hashed as it is.
 """
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 from gateway.facts import Call, Message
+from gateway.plugins.wording import opening, skeleton, wording
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
-from gateway.unicode import composed
 from gateway.values import BOOL, INT, STRING, Missing
 
 NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
-LONGEST: Final = 8_192
-MOST: Final = 65_536
-FIRST_WORDS: Final = 8
-LAST_WORDS: Final = 6
-MOST_HEADINGS: Final = 24
-LONGEST_HEADING: Final = 80
-EDGE: Final = 240
-
-_LOCAL: Final = r"(?<![\w.+-])[\w.+-]++"  # looked for where a run of letters begins only, or a long run would cost its square
-_VOLATILE: Final = re.compile(
-    r"```.*?```|https?://\S+|" + _LOCAL + r"@[\w-]++\.[\w.]+|\"[^\"\n]{0,400}\"|'[^'\n]{2,400}'"
-    r"|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(?=\w*\d)[\w-]{12,}\b|\d+(?:[.,:]\d+)*",
-    re.DOTALL,
-)
-_SPACE: Final = re.compile(r"[^\S\n]+")
-_RUNS: Final = re.compile(r"  |[\t\r\f\v\xa0]")
-
-
-@lru_cache(maxsize=8)  # several signals of one exchange look at the same text
-def normalised(text: str) -> str:
-    """What is invisible dropped, NFKC, case folded, runs of blanks made one. Linear in the length."""
-    text = composed(text).casefold()
-    return _SPACE.sub(" ", text) if _RUNS.search(text) else text
-
-
-def capped(text: str, most: int = LONGEST) -> str:
-    """The first three quarters and the last quarter of a text of more than so many characters."""
-    if len(text) <= most:
-        return text
-    return text[: most * 3 // 4] + "\n" + text[-(most // 4) :]
-
-
-def wording(text: str) -> bytes:
-    """What a text says: normalised as far as that is done, the middle of a longer one as it is."""
-    ends = normalised(capped(text, MOST)).encode("utf-8", "replace")
-    if len(text) <= MOST:
-        return ends
-    return ends + b"\0" + text[MOST * 3 // 4 : -(MOST // 4)].encode("utf-8", "replace")
-
-
-def masked(text: str) -> str:
-    """The text with everything that varies by nature replaced by `_`."""
-    return _VOLATILE.sub("_", text)
-
-
-def skeleton(text: str) -> str:
-    """The frame of one message: first words, heading lines in order, last words; volatile parts masked."""
-    whole = normalised(capped(text))
-    headings = [masked(line.strip()) for line in whole.split("\n") if _is_heading(line)][:MOST_HEADINGS]
-    words = masked(whole[:EDGE]).split()[:FIRST_WORDS]
-    long = len(whole) > 2 * EDGE or len(whole.split()) > FIRST_WORDS + LAST_WORDS
-    ends = masked(whole[-EDGE:]).split()[-LAST_WORDS:] if long else []
-    return " ".join(words) + "\n" + "\n".join(headings) + "\n" + " ".join(ends)
-
-
-def _is_heading(line: str) -> bool:
-    """A line that frames rather than fills: `# Title`, `Title:`, `<tag>`."""
-    line = line.strip()
-    return 1 < len(line) <= LONGEST_HEADING and (line[-1] == ":" or line[0] == "#" or (line[0] == "<" and line[-1] == ">"))
 
 
 class Frames:
-    """Masked system texts, by the hash of the text: one application sends the same one again and again."""
+    """Frames of system texts, by the hash of the text: one application sends the same one again and again."""
 
     def __init__(self, most: int = 4_096) -> None:
         self._most = most
@@ -98,8 +34,7 @@ class Frames:
         if found is None:
             if len(self._known) >= self._most:
                 self._known.clear()
-            frame = masked(normalised(capped(text)))
-            found = self._known[key] = blake2b(frame.encode("utf-8", "replace"), digest_size=8).hexdigest()
+            found = self._known[key] = blake2b(opening(text).encode("utf-8", "replace"), digest_size=8).hexdigest()
         return found
 
 

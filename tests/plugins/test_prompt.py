@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.plugins import prompt
-from gateway.plugins.prompt import LONGEST, MOST, masked, normalised, skeleton
+from gateway.plugins import wording
+from gateway.plugins.wording import LONGEST, MOST, masked, normalised, skeleton
 from gateway.registry import load as load_registry
 from gateway.signals import View
 from gateway.unicode import composed
@@ -89,7 +88,7 @@ def test_no_signal_normalises_more_of_a_text_than_is_stated(role: str, monkeypat
         given.append(len(text))
         return composed(text)
 
-    monkeypatch.setattr(prompt, "composed", counting)
+    monkeypatch.setattr(wording, "composed", counting)
     found = view((role, "x" + LONG * 4), ("user", "y" + LONG * 4))
     for name in ("prompt.template", "prompt.slots", "prompt.system"):
         found.get(name)
@@ -111,20 +110,23 @@ def test_marks_of_a_caller_are_bounded_before_they_are_put_in_order() -> None:
     assert len(normalised("a" + "\u0315\u0300" * 50_000)) <= 1 + 30
 
 
-@pytest.mark.parametrize("unit", ["a", "a1.", "a-", "a@b", "a@b."])
-def test_masking_looks_at_a_run_of_letters_once(unit: str) -> None:
-    """An address is looked for where a run of letters begins: twice the text does not take four times the work."""
-    text, local = unit * 1_000, re.compile(prompt._LOCAL)
-    looked = sum(len(found[0]) for place in range(len(text)) if (found := local.match(text, place)))
-    assert 0 < looked <= len(text)
-
-
 @pytest.mark.parametrize(
     "part",
     ["a.b+c@mail.example.org", "https://a.example/x?y", '"any words"', "'any words'", "```a\nb```", "12:30", "ab12-cd34-ef56"],
 )
 def test_each_volatile_part_is_masked(part: str) -> None:
     assert masked(f"write {part} now") == "write _ now"
+
+
+def test_an_apostrophe_is_no_quote() -> None:
+    assert masked("don't mask what isn't quoted, 'but this' is") == "don't mask what isn't quoted, _ is"
+
+
+def test_documents_filled_into_a_system_text_share_a_template() -> None:
+    frame = "You write question and answer pairs from the text below, in JSON, and nothing else than that.\nText:\n{}"
+    one, other = (frame.format(f"{what} stands here and goes on for long " * 40) for what in ("This", "Another document"))
+    assert template(("system", one), ("user", "go")) == template(("system", other), ("user", "go"))
+    assert template(("system", one), ("user", "go")) != template(("system", "You judge."), ("user", "go"))
 
 
 def test_without_text_there_is_no_template() -> None:
