@@ -16,12 +16,15 @@ hold its slot for good.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol, TypeVar
+from zlib import crc32
 
-from gateway.state.operations import SLICES, Limit, Pace, Take, Unit, bounded, kept
+from gateway.state.operations import SLICES, Limit, Pace, Take, Unit, bounded, joined, kept
 from gateway.values import SECOND
 
+SHARED = 1_024
 _SWEPT = 2
 _Held = TypeVar("_Held")
 SOON = SECOND
@@ -120,37 +123,62 @@ _KINDS: dict[Unit, Callable[[], Holding]] = {Unit.TOKENS: Bucket, Unit.USD: Buck
 
 
 class Holdings:
-    """The counters of every limit that is not in requests. Past `max_keys` the one used longest ago goes."""
+    """The counters of every limit that is not in requests.
+
+    None that holds something is ever dropped. Past `max_keys` new keys share `SHARED` counters for each limit, found by a
+    checksum of the key, until these have passed: they are admitted too rarely, never too often. `shared` counts such takes.
+    """
 
     def __init__(self, max_keys: int) -> None:
         self.max_keys = max_keys
-        self.evicted = 0
-        self._held: dict[tuple[object, ...], tuple[Holding, Limit]] = {}
+        self.shared = 0
+        self._sharing = False
+        self._held: OrderedDict[tuple[object, ...], tuple[Holding, Limit]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
 
     def standing(self, take: Take, at: int) -> tuple[int, int]:
         """Units held under a limit and key at the time `at` (µs), and when (µs) some may be free."""
-        found = self._held.get(_name(take))
+        found = self._held.get(self._where(take, at))
         return (found[0] if found else _KINDS[take.limit.unit]()).standing(take.limit, at)
 
     def take(self, take: Take, at: int) -> None:
         """Hold a take's units, whether or not there is room."""
-        self._moved(take).take(take, at)
+        self._moved(take, at).take(take, at)
         self._sweep(at)
 
     def give_back(self, take: Take, at: int, now: int) -> None:
         """Give back units taken at the time `at`; the time is now `now` (both µs). What takes more is never lost."""
         if take.cost < 0:
-            self._moved(take).give_back(take, at, now)
+            self._moved(take, now).give_back(take, at, now)
             self._sweep(now)
-        elif (found := self._held.get(_name(take))) is not None:
+        elif (found := self._held.get(self._where(take, now))) is not None:
             found[0].give_back(take, at, now)
 
-    def _moved(self, take: Take) -> Holding:
+    def _where(self, take: Take, at: int) -> tuple[object, ...]:
+        """The counter of a take: its key's own, or the one that its key shares."""
+        limit = take.limit
+        named = (limit.id, limit.unit, limit.period, limit.pace)
+        own = (*named, take.key)
+        if own in self._held or (not self._sharing and len(self._held) < self.max_keys):
+            return own
+        place = crc32(joined(take.key).encode("utf-8", "surrogatepass")) % min(SHARED, self.max_keys)
+        shared = (*named, place)
+        if shared in self._held and not self._gone(shared, at):
+            return shared
+        return own if len(self._held) < self.max_keys else shared
+
+    def _gone(self, name: tuple[object, ...], at: int) -> bool:
+        holding, limit = self._held[name]
+        return holding.gone(limit, at - (kept(limit.period * SECOND) - limit.period * SECOND))
+
+    def _moved(self, take: Take, at: int) -> Holding:
         """The counter of a take, a new one if need be, behind those that were used before it."""
-        name = _name(take)
+        name = self._where(take, at)
+        if name[-1] != take.key:
+            self.shared += 1
+            self._sharing = True
         found = self._held.pop(name, None)
         holding = found[0] if found else _KINDS[take.limit.unit]()
         self._held[name] = (holding, take.limit)
@@ -159,16 +187,8 @@ class Holdings:
     def _sweep(self, at: int) -> None:
         for _ in range(_SWEPT):
             first = next(iter(self._held))
-            holding, limit = self._held[first]
-            lateness = kept(limit.period * SECOND) - limit.period * SECOND
-            if not holding.gone(limit, at - lateness):
+            if not self._gone(first, at):
                 break
             del self._held[first]
-        if len(self._held) > self.max_keys:
-            del self._held[next(iter(self._held))]
-            self.evicted += 1
-
-
-def _name(take: Take) -> tuple[object, ...]:
-    limit = take.limit
-    return (limit.id, limit.unit, limit.period, limit.pace, take.key)
+            if not self._held:
+                break

@@ -8,10 +8,12 @@ money and leases, which are given back, are `holdings`.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable
+from collections import OrderedDict
 from functools import lru_cache
 from typing import TypeVar
+from zlib import crc32
 
 from limits import RateLimitItemPerSecond
 from limits.storage import MovingWindowSupport, Storage
@@ -23,16 +25,20 @@ from gateway.state.operations import Limit, Pace, Take, Unit, joined, kept
 from gateway.values import SECOND
 
 MAX_KEYS = 1_000_000
+SHARED = 1_024
 _SWEPT = 2
-Kept = TypeVar("Kept")
+Kept = TypeVar("Kept", tuple[int, int], "array[int]")
 
 
 class ClockedStorage(Storage, MovingWindowSupport):
     """A `limits` storage in memory for limits of one period (seconds); its owner sets `now` (µs) before each use.
 
     Fixed windows lie on the epoch grid; a late hit counts in the window that is kept. Keys lie in the order of their
-    last hit, so the first ones are the first to pass: each hit drops a few that have. Past `max_keys` the key hit
-    longest ago goes first, and `evicted` counts it.
+    last hit, so the first ones are the first to pass: each hit drops a few that have.
+
+    No counter that holds something is ever dropped, because its key would be admitted anew. Past `max_keys` a new key counts
+    on one of at most `SHARED` counters of its amount, found by a checksum of the key, and stays there until that one has
+    passed: such keys are admitted too rarely, never too often. `shared` counts these hits.
     """
 
     STORAGE_SCHEME = None
@@ -41,22 +47,24 @@ class ClockedStorage(Storage, MovingWindowSupport):
         super().__init__()
         self.now = 0
         self.max_keys = max_keys
-        self.evicted = 0
+        self.shared = 0
+        self._sharing = False
         self._period = period * SECOND
         self._lateness = kept(self._period) - self._period
-        self._counts: dict[str, tuple[int, int]] = {}
-        self._entries: dict[str, list[int]] = {}
+        self._counts: OrderedDict[str, tuple[int, int]] = OrderedDict()  # its first item is found at once, a dict's is not
+        self._entries: OrderedDict[str, array[int]] = OrderedDict()
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return OSError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        key = self._hit(self._counts, key)
         count, ends = self._counts.pop(key, (0, 0))
         if ends <= self.now:
             count, ends = 0, self.ends(self.now)
         self._counts[key] = (count + amount, ends)
-        self._sweep(self._counts, lambda kept: kept[1])
+        self._sweep(self._counts)
         return count + amount
 
     def get(self, key: str) -> int:
@@ -66,7 +74,8 @@ class ClockedStorage(Storage, MovingWindowSupport):
         return self.standing(key, Pace.FIXED)[1] / SECOND
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        entries = self._entries.pop(key, [])
+        key = self._hit(self._entries, key)
+        entries = self._entries.pop(key, None) or array("q")
         del entries[: bisect_right(entries, self.now - self._period)]
         fits = len(entries) + amount <= limit
         if fits:
@@ -74,7 +83,7 @@ class ClockedStorage(Storage, MovingWindowSupport):
                 insort(entries, self.now)
         if entries:
             self._entries[key] = entries
-            self._sweep(self._entries, lambda kept: kept[-1] + self._period)
+            self._sweep(self._entries)
         return fits
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
@@ -84,19 +93,20 @@ class ClockedStorage(Storage, MovingWindowSupport):
     def standing(self, key: str, pace: Pace) -> tuple[int, int]:
         """How many units the current window holds, and when (µs) the first of them is free again."""
         if pace is Pace.FIXED:
-            count, ends = self._counts.get(key, (0, 0))
+            count, ends = self._counts.get(self._where(self._counts, key), (0, 0))
             return (count, ends) if ends > self.now else (0, self.ends(self.now))
-        entries = self._entries.get(key, [])
+        entries = self._entries.get(self._where(self._entries, key)) or array("q")
         start = bisect_right(entries, self.now - self._period)
         return len(entries) - start, (entries[start] if start < len(entries) else self.now) + self._period
 
     def give_back(self, key: str, pace: Pace, at: int) -> None:
         """Undo one take made at the time `at` (µs); nothing happens where its window is no longer the one kept."""
         if pace is Pace.FIXED:
+            key = self._where(self._counts, key)
             count, ends = self._counts.get(key, (0, 0))
             if count and ends == self.ends(at):
                 self._counts[key] = (count - 1, ends)
-        elif entries := self._entries.get(key):
+        elif entries := self._entries.get(key := self._where(self._entries, key)):
             place = bisect_left(entries, at)
             if place < len(entries) and entries[place] == at:
                 del entries[place]
@@ -123,22 +133,40 @@ class ClockedStorage(Storage, MovingWindowSupport):
     def __len__(self) -> int:
         return len(self._counts) + len(self._entries)
 
-    def _sweep(self, table: dict[str, Kept], passes: Callable[[Kept], int]) -> None:
+    def _where(self, table: OrderedDict[str, Kept], key: str) -> str:
+        """The counter of a key: its own, or the one it shares."""
+        if key in table or (not self._sharing and len(table) < self.max_keys):
+            return key
+        shared = f"shared/{key.rsplit('/', 3)[1]}/{crc32(key.encode('utf-8', 'surrogatepass')) % min(SHARED, self.max_keys)}"
+        if shared in table and self._passes(table[shared]) > self.now - self._lateness:
+            return shared
+        return key if len(table) < self.max_keys else shared
+
+    def _hit(self, table: OrderedDict[str, Kept], key: str) -> str:
+        found = self._where(table, key)
+        if found != key:
+            self.shared += 1
+            self._sharing = True
+        return found
+
+    def _passes(self, kept: tuple[int, int] | array[int]) -> int:
+        return kept[1] if isinstance(kept, tuple) else kept[-1] + self._period
+
+    def _sweep(self, table: OrderedDict[str, Kept]) -> None:
         for _ in range(_SWEPT):
+            if not table:
+                return
             first = next(iter(table))
-            if passes(table[first]) + self._lateness > self.now:
+            if self._passes(table[first]) + self._lateness > self.now:
                 break
             del table[first]
-        if len(table) > self.max_keys:
-            del table[next(iter(table))]
-            self.evicted += 1
 
 
 class Limits:
     """Looks at and takes limits; a set of takes succeeds together or takes nothing.
 
     For takes in order of time a moving window never admits more than its amount in any stretch of its period, a fixed
-    one in any stretch of its grid. max_keys: counters kept per period.
+    one in any stretch of its grid. max_keys: counters of their own kept per period and pace; the keys past them share.
     """
 
     def __init__(self, max_keys: int = MAX_KEYS) -> None:
@@ -164,8 +192,9 @@ class Limits:
         storage.give_back(item(take.limit).key_for(*name(take)), take.limit.pace, at)
 
     @property
-    def evicted(self) -> int:
-        return self._holdings.evicted + sum(period.storage.evicted for period in self._periods.values())
+    def shared(self) -> int:
+        """Takes of keys that found no counter of their own."""
+        return self._holdings.shared + sum(period.storage.shared for period in self._periods.values())
 
     def __len__(self) -> int:
         return len(self._holdings) + sum(len(period.storage) for period in self._periods.values())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from gateway.state.limits import MAX_KEYS, Limits
 from gateway.state.operations import Batch, Reply, Window
+from gateway.state.rows import Rows
 from gateway.state.windows import Table
 
 
 class MemoryState:
     """Windows and limits of one process. Several workers would each have one of their own: share Redis instead.
 
-    max_keys: keys kept per window and per period of limits; past it the ones used longest ago go.
+    max_keys: keys kept per window, and counters per period of limits. Past it a window pushes keys out (`windows` says which,
+    and what then reads «at least N»); a limit never forgets, but lets new keys share counters (`limits`).
     """
 
     local = True
@@ -19,6 +21,7 @@ class MemoryState:
         self.max_keys = max_keys
         self.limits = Limits(max_keys)
         self.shadow_limits = Limits(max_keys)  # apart, so that shadow keys never push a live one out
+        self._rows = Rows()
         self._tables: dict[str, Table] = {}
 
     def apply(self, batch: Batch) -> Reply:
@@ -32,17 +35,25 @@ class MemoryState:
         return Reply(readings, rooms, shadow)
 
     def health(self) -> dict[str, object]:
+        """keys: of all windows and limits.
+
+        evicted: keys that windows pushed out. crowded: windows that did so within their length, whose counts of new keys
+        therefore read «at least N». shared: takes of limits on counters that several keys share.
+        """
         tables = self._tables.values()
         return {
             "kind": "memory",
             "keys": sum(len(table) for table in tables) + len(self.limits) + len(self.shadow_limits),
-            "evicted": sum(table.evicted for table in tables) + self.limits.evicted + self.shadow_limits.evicted,
+            "evicted": sum(table.evicted for table in tables),
+            "crowded": sum(table.crowded for table in tables),
+            "shared": self.limits.shared + self.shadow_limits.shared,
         }
 
     def _table(self, window: Window, at: int) -> Table:
         table = self._tables.get(window.digest)
         if table is None:
             # a window that is new after a reload: the moment to let go of those that left with the old policy
-            self._tables = {digest: kept for digest, kept in self._tables.items() if not kept.forgotten(at)}
-            table = self._tables[window.digest] = Table(window, self.max_keys)
+            for digest in [digest for digest, other in self._tables.items() if other.forgotten(at)]:
+                self._tables.pop(digest).close()
+            table = self._tables[window.digest] = Table(window, self.max_keys, self._rows)
         return table

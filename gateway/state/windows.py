@@ -1,205 +1,183 @@
 """Sliding windows of counts, sums, distinct values, top shares and quantiles, in memory.
 
-One `Table` holds one declared window for every key. Keys are kept in two generations: a key that is used moves to the
-young one; when the time that keys are kept (`operations.kept`) has passed, the old one is dropped whole. Memory is thus
-bounded by the keys active in the last two such times, and by `max_keys`, without a sweep.
+One `Table` holds one declared window for every key. Keys are shared between tables as rows (`rows`); a table keeps what it
+knows of them in pages of arrays (`pages`), made where it needs them.
+
+**Expiry.** A key's last use is known to a tick, a quarter of the time that keys are kept (`operations.kept`). Keys not used for
+that time are let go within a tick more: each sight frees a few of them, so that no sight pays for all.
+
+**Cap.** A table has at most `max_keys` keys. Past them one is pushed out for each new one: the one unused for longest among
+those that were seen in one tick only, so that a flood of keys, each seen once or twice, pushes out itself and nobody who comes
+regularly. Such regulars go only when they are more than three quarters of all, again the one unused for longest first.
+
+**What a lost key does.** From then on, for the length of the window, every key that the table does not know may be one that
+was pushed out. Its counts, sums (of amounts not below zero) and distinct values read «at least N» until the window has passed;
+a top share or quantile is that of what was counted since. No table pushes keys out of another.
 """
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Final
 
-from gateway.state.operations import NO_ZERO, SLICES, Count, Window, bin_of, bounded, edge_of, kept, rank_among
+from gateway.state.cells import Distinct, Reading
+from gateway.state.operations import NO_ZERO, SLICES, Window, kept
+from gateway.state.pages import PAGES, Page
+from gateway.state.rows import BITS, WITHIN, Key, Rows
 from gateway.values import AtLeast
 
-Reading = int | float | AtLeast | None
+__all__ = ["Distinct", "Reading", "Table"]
+_TICKS: Final = 4
+_FREED: Final = 4
+_TICK_BITS: Final = 30
 
 
-class Counter:
-    """A count or sum of integers over the slices of a window; what is counted, a slice and the whole are each `bounded`."""
+class Journal:
+    """Rows by the tick in which they were last used, oldest first; a row that was used again later stands here twice."""
 
-    __slots__ = ("_newest", "_slices", "_total")
-
-    def __init__(self) -> None:
-        self._newest = -1
-        self._slices = [0] * SLICES
-        self._total = 0
-
-    def add(self, at: int, value: int | str, window: Window) -> None:
-        self._advance(at)
-        if at > self._newest - SLICES:
-            before = self._slices[at % SLICES]
-            after = self._slices[at % SLICES] = bounded(before + bounded(int(value)))
-            self._total += after - before
-
-    def read(self, at: int, window: Window) -> Reading:
-        self._advance(at)
-        return bounded(self._total)
-
-    def _advance(self, at: int) -> None:
-        if at <= self._newest:
-            return
-        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
-            self._total -= self._slices[passed % SLICES]
-            self._slices[passed % SLICES] = 0
-        self._newest = at
-
-
-class Distinct:
-    """The distinct values of a window: each value with the newest slice it was seen in, at most `cap` of them."""
-
-    __slots__ = ("_full_until", "_newest", "_seen")
+    __slots__ = ("_last", "_next", "_note", "_ticks")
 
     def __init__(self) -> None:
-        self._newest = -1
-        self._full_until = -1
-        self._seen: dict[str, int] = {}
+        self._last = -1
+        self._note: Callable[[int], None]
+        self._ticks: deque[tuple[int, array[int]]] = deque()
+        self._next = 0
 
-    def add(self, at: int, value: int | str, window: Window) -> None:
-        self._advance(at)
-        if at <= self._newest - SLICES:
-            return
-        text = str(value)
-        known = self._seen.get(text)
-        if known is None and len(self._seen) >= window.cap:
-            self._full_until = max(self._full_until, at + SLICES)
-        elif known is None or known < at:
-            self._seen[text] = at
+    def note(self, tick: int, row: int) -> None:
+        if self._last != tick or not self._ticks:
+            self._last, rows = tick, array("I")
+            self._ticks.append((tick, rows))
+            self._note = rows.append
+        self._note(row)
 
-    def read(self, at: int, window: Window) -> Reading:
-        self._advance(at)
-        return AtLeast(len(self._seen)) if self._full_until > self._newest else len(self._seen)
+    @property
+    def oldest(self) -> int | None:
+        """The tick of what `pop` gives next."""
+        return self._ticks[0][0] if self._ticks else None
 
-    def _advance(self, at: int) -> None:
-        if at > self._newest:
-            oldest = at - SLICES
-            self._seen = {value: seen for value, seen in self._seen.items() if seen > oldest}
-            self._newest = at
-
-
-Value = TypeVar("Value", str | None, int)
-
-
-class Tally(Generic[Value]):
-    """How often each value of a window was seen, by slice and in all; the base of what reads such counts."""
-
-    __slots__ = ("_newest", "_slices", "_totals")
-
-    def __init__(self) -> None:
-        self._newest = -1
-        self._slices: list[dict[Value, int]] = [{} for _ in range(SLICES)]
-        self._totals: dict[Value, int] = {}
-
-    def _count(self, at: int, value: Value) -> None:
-        part = self._slices[at % SLICES]
-        part[value] = part.get(value, 0) + 1
-        self._totals[value] = self._totals.get(value, 0) + 1
-
-    def _advance(self, at: int) -> None:
-        if at <= self._newest:
-            return
-        for passed in range(max(self._newest + 1, at - SLICES + 1), at + 1):
-            for value, count in self._slices[passed % SLICES].items():
-                if self._totals[value] == count:
-                    del self._totals[value]
-                else:
-                    self._totals[value] -= count
-            self._slices[passed % SLICES] = {}
-        self._newest = at
-
-
-class TopShare(Tally[str | None]):
-    """The share that the most frequent value has of all: 1.0 when one value is everything.
-
-    Past `cap` values new ones are counted together as «others» (None): they still weigh in the whole, so the share
-    never reads too high.
-    """
-
-    __slots__ = ()
-
-    def add(self, at: int, value: int | str, window: Window) -> None:
-        self._advance(at)
-        if at > self._newest - SLICES:
-            text = str(value)
-            full = text not in self._totals and len(self._totals) >= window.cap
-            self._count(at, None if full else text)
-
-    def read(self, at: int, window: Window) -> Reading:
-        self._advance(at)
-        whole = sum(self._totals.values())
-        named = max((count for text, count in self._totals.items() if text is not None), default=0)
-        return named / whole if whole else None
-
-
-class Quantile(Tally[int]):
-    """How often each bin of values was seen (`operations.bin_of`), and so which value stands at a rank.
-
-    A reading is the least value of its bin: never more than the true value, and less than 1/128 below it.
-    """
-
-    __slots__ = ()
-
-    def add(self, at: int, value: int | str, window: Window) -> None:
-        self._advance(at)
-        if at > self._newest - SLICES:
-            self._count(at, bin_of(int(value)))
-
-    def read(self, at: int, window: Window) -> Reading:
-        self._advance(at)
-        left = rank_among(sum(self._totals.values()), window.rank)
-        for place in sorted(self._totals):
-            left -= self._totals[place]
-            if left <= 0:
-                return edge_of(place)
-        return None
-
-
-Cell = Counter | Distinct | TopShare | Quantile
-CELLS: dict[Count, type[Cell]] = {
-    Count.COUNT: Counter, Count.SUM: Counter, Count.DISTINCT: Distinct, Count.TOP_SHARE: TopShare, Count.QUANTILE: Quantile,
-}  # fmt: skip
+    def pop(self) -> int:
+        row = self._ticks[0][1][self._next]
+        self._next += 1
+        if self._next == len(self._ticks[0][1]):
+            self._ticks.popleft()
+            self._next = 0
+        return row
 
 
 class Table:
-    """One window under every key; `evicted` counts the keys that `max_keys` pushed out, old generation first."""
+    """One window under every key; `evicted` counts the keys that `max_keys` pushed out. rows: those of the other tables."""
 
-    def __init__(self, window: Window, max_keys: int) -> None:
+    def __init__(self, window: Window, max_keys: int, rows: Rows | None = None) -> None:
         self.window = window
         self.max_keys = max_keys
         self.evicted = 0
-        self._cell = CELLS[window.kind]
-        self._kept = kept(window.length)
-        self._young: dict[tuple[str, ...], Cell] = {}
-        self._old: dict[tuple[str, ...], Cell] = {}
-        self._turn = 0
+        self._rows = Rows() if rows is None else rows
+        self._page = PAGES[window.kind]
+        self._slice = window.length // SLICES
+        self._length = kept(window.length) // _TICKS
+        self._common: dict[int, int] = {}
+        self._pages: dict[int, Page] = {}
+        self._live = 0
+        self._regulars = 0
+        self._once, self._again = Journal(), Journal()
+        self._tick = self._stamp = self._turn = 0
+        self._overdue = False
+        self._doubt = 0
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return self._live
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a key was pushed out within the last window, as far as this table knows the time."""
+        return self._doubt * self._slice > self._turn - self._length
 
     def see(self, key: tuple[str, ...], value: int | str | None, at: int) -> Reading:
         """Count `value` under `key` (None: only look), then read the window, at the time `at` (µs)."""
         if at >= self._turn:
-            self._next_generation(at)
-        cell = self._young.get(key) or self._old.pop(key, None)
-        if cell is None:
+            self._tick = at // self._length
+            self._turn = (self._tick + 1) * self._length
+            self._stamp = self._tick & (1 << _TICK_BITS) - 1
+            self._overdue = True
+        name = key[0] if len(key) == 1 else key
+        part = at // self._slice
+        row = self._rows.find(name)
+        page = None if row is None else self._pages.get(row >> BITS)
+        if row is None or page is None or not (mark := page.marks[row & WITHIN]):
             if value is None:
-                return None if self.window.kind in NO_ZERO else 0
-            cell = self._cell()
-        self._young[key] = cell
-        if len(self) > self.max_keys:
-            crowd = self._old or self._young
-            del crowd[next(iter(crowd))]
-            self.evicted += 1
-        part = self.window.slice_of(at)
-        if value is not None:
-            cell.add(part, value, self.window)
-        return cell.read(part, self.window)
+                return None if self.window.kind in NO_ZERO else AtLeast(0) if self._doubt > part else 0
+            row, page = self._made(name, part)
+        elif mark >> 2 != self._stamp:
+            self._used(page, row, mark)
+        if self._overdue:
+            self._free_some()
+        reading = page.see(row & WITHIN, part, value, self.window)
+        if page.unsure is not None and page.unsure[row & WITHIN] > part and isinstance(reading, int):
+            return AtLeast(reading)
+        return reading
 
     def forgotten(self, at: int) -> bool:
         """Whether nothing in here can matter at the time `at` (µs) any more."""
-        return at >= self._turn + self._kept
+        return at >= self._turn + self._length * _TICKS
 
-    def _next_generation(self, at: int) -> None:
-        self._old = {} if self.forgotten(at) else self._young
-        self._young = {}
-        self._turn = at + self._kept
+    def close(self) -> None:
+        """Let go of every key."""
+        for number, page in self._pages.items():
+            for place, mark in enumerate(page.marks):
+                if mark:
+                    self._rows.let_go(number << BITS | place)
+        self._pages, self._live = {}, 0
+
+    def _made(self, name: Key, part: int) -> tuple[int, Page]:
+        while self._live >= self.max_keys:
+            self._push_out(part)
+        row = self._rows.hold(name, self.window.digest)
+        page = self._pages.get(row >> BITS)
+        if page is None:
+            page = self._pages[row >> BITS] = self._page(self._common)
+        page.make(row & WITHIN, part, self._doubt)
+        page.marks[row & WITHIN] = self._stamp << 2 | 1
+        self._live += 1
+        self._once.note(self._tick, row)
+        return row, page
+
+    def _used(self, page: Page, row: int, mark: int) -> None:
+        """Note the first use of a row in a tick."""
+        self._regulars += not mark & 2
+        page.marks[row & WITHIN] = self._stamp << 2 | 3
+        self._again.note(self._tick, row)
+
+    def _push_out(self, part: int) -> None:
+        crowds = (self._once, self._again)
+        for crowd in crowds if self._regulars * 4 <= self.max_keys * 3 else crowds[::-1]:
+            while (tick := crowd.oldest) is not None:
+                if self._freed(crowd.pop(), tick):
+                    if tick + _TICKS >= self._tick:
+                        self.evicted += 1
+                        self._doubt = max(self._doubt, part + SLICES)
+                    return
+
+    def _free_some(self) -> None:
+        self._overdue = False
+        for journal in (self._once, self._again):
+            for _ in range(_FREED):
+                tick = journal.oldest
+                if tick is None or tick + _TICKS >= self._tick:
+                    break
+                self._freed(journal.pop(), tick)
+                self._overdue = True
+
+    def _freed(self, row: int, tick: int) -> bool:
+        """Let go of a row, unless it was used after this tick."""
+        page, place = self._pages.get(row >> BITS), row & WITHIN
+        if page is None or not page.marks[place] or page.marks[place] >> 2 != tick & (1 << _TICK_BITS) - 1:
+            return False
+        self._regulars -= page.marks[place] >> 1 & 1
+        page.marks[place] = 0
+        if page.let_go(place):
+            del self._pages[row >> BITS]
+        self._rows.let_go(row)
+        self._live -= 1
+        return True

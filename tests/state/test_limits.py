@@ -163,13 +163,48 @@ def test_memory_is_flat_under_rotating_keys(pace: Pace) -> None:
         admitted(limits, limit(1, pace), START + number * SECOND // 20, (str(number),))
         held.append(len(limits))
     assert max(held) <= 3 * 20 * 10 + 1
-    assert limits.evicted == 0
+    assert limits.shared == 0
 
 
 @pytest.mark.parametrize("pace", list(Pace))
-def test_max_keys_is_a_bound_and_what_it_pushed_out_is_counted(pace: Pace) -> None:
+def test_max_keys_is_a_bound_and_what_shares_a_counter_is_counted(pace: Pace) -> None:
     limits = Limits(max_keys=10)
     for number in range(100):
         admitted(limits, limit(1, pace), START, (str(number),))
-        assert len(limits) <= 10
-    assert limits.evicted == 90
+        assert len(limits) <= 20
+    assert limits.shared > 0
+    assert not any(admitted(limits, limit(1, pace), START + 1, (str(number),)) for number in range(100))
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, SECOND, PERIOD // 2, PERIOD - 1, PERIOD, 3 * PERIOD]), st.integers(0, 12), st.booleans()
+        ),
+        max_size=80,
+    )
+)
+def test_no_key_is_admitted_that_a_counter_of_its_own_would_refuse(pace: Pace, steps: list[tuple[int, int, bool]]) -> None:
+    """Keys come and go past the bound, units are given back: what is admitted fits a storage without a bound, too."""
+    bounded, free, now = Limits(max_keys=3), Limits(), START
+    for gap, key, back in steps:
+        now += gap
+        take = Take(limit(2, pace), (str(key),))
+        if bounded.take([take], now)[0].allowed:
+            assert free.take([take], now)[0].allowed
+            if back:
+                for limits in (bounded, free):
+                    limits.give_back(take, now, now)
+
+
+@pytest.mark.parametrize("pace", list(Pace))
+def test_keys_have_counters_of_their_own_again_when_the_flood_has_passed(pace: Pace) -> None:
+    limits, after = Limits(max_keys=10), START + 5 * PERIOD
+    for number in range(100):
+        admitted(limits, limit(1, pace), START, (str(number),))
+    for number in range(50):  # each hit frees two of what has passed
+        admitted(limits, limit(99, pace), after, (f"between {number % 5}",))
+    shared = limits.shared
+    assert all(admitted(limits, limit(1, pace), after + 5 * PERIOD + number, (f"new {number}",)) for number in range(5))
+    assert limits.shared == shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Count, Limit, Pace, Sight, Take, Window
-from gateway.values import SECOND
+from gateway.values import SECOND, AtLeast
 
 START = 1_793_500_000 * SECOND
 LENGTH = 8 * SECOND
@@ -61,7 +61,7 @@ def test_health_counts_keys_and_what_was_pushed_out() -> None:
     state = MemoryState(max_keys=2)
     for key in ("a", "b", "c"):
         state.apply(Batch(START, [Sight(COUNT, (key,), 1)], [Take(Limit("one", 1, 10), (key,))]))
-    assert state.health() == {"kind": "memory", "keys": 4, "evicted": 2}
+    assert state.health() == {"kind": "memory", "keys": 5, "evicted": 1, "crowded": 1, "shared": 1}
 
 
 def test_windows_of_a_policy_that_left_are_let_go() -> None:
@@ -73,3 +73,31 @@ def test_windows_of_a_policy_that_left_are_let_go() -> None:
     keys = state.health()["keys"]
     assert isinstance(keys, int)
     assert keys <= 5
+
+
+def test_a_window_is_crowded_until_its_length_after_the_last_key_was_pushed_out() -> None:
+    state = MemoryState(max_keys=2)
+    for moment, crowded in ((0, 1), (LENGTH // 2, 1), (2 * LENGTH, 0)):
+        names = ("a", "b", "c") if not moment else ("c",)
+        state.apply(Batch(START + moment, [Sight(COUNT, (key,), 1) for key in names]))
+        assert state.health()["crowded"] == crowded
+
+
+def test_windows_share_the_rows_of_a_key_and_push_nothing_out_of_each_other() -> None:
+    """A flood under one window: another window of the same keys keeps what it has."""
+    state, flooded = MemoryState(max_keys=5), Window("flooded", Count.COUNT, LENGTH)
+    state.apply(Batch(START, [Sight(COUNT, ("a",), 1), Sight(flooded, ("a",), 1)]))
+    for number in range(50):
+        state.apply(Batch(START, [Sight(flooded, (f"f{number}",), 1)]))
+    readings = state.apply(Batch(START, [Sight(COUNT, ("a",), 1), Sight(flooded, ("a",), 1)])).readings
+    assert readings == [2, AtLeast(1)]
+
+
+def test_what_windows_let_go_leaves_nothing_behind() -> None:
+    state, short = MemoryState(), Window("short", Count.DISTINCT, LENGTH)
+    for number in range(5_000):
+        state.apply(Batch(START + number, [Sight(COUNT, (str(number),), 1), Sight(short, (str(number),), "v")]))
+    for number in range(5_000):
+        state.apply(Batch(START + 10 * LENGTH + number, [Sight(COUNT, ("last",), 1), Sight(short, ("last",), "v")]))
+    assert state.health()["keys"] == 2
+    assert (len(state._rows), state._rows.pages) == (1, 1)

@@ -1,0 +1,232 @@
+"""What state costs: resident memory for each key and CPU time for each sight, with the measures of the bundled rules.
+
+    python -m tests.bench.state [--accounts 1000000] [--keys 10000000] [--redis-keys 1000] [--only NAME]
+
+Every case runs in a process of its own. Memory is what the resident set of the process grew by, whatever the allocator keeps
+included; times include making the traffic's batches, so compare them by ratio only. The cases:
+
+live      so many accounts, all within a minute, so that every window holds all of them: three exchanges each, from one network
+          and client for most; one account in a thousand asks a hundred times more
+spread    the same accounts over a day: what has passed is let go
+rotating  keys of all kinds seen once or twice, while time moves on; resident memory at every tenth of the way
+capped    the same under one time, so that `max_keys` is what bounds them
+hot       one key with a distinct at its cap
+redis     bytes of Redis for each key of a window (`MEMORY USAGE`), with few values and at the cap
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gateway.language.compile import load
+from gateway.language.measures import Measure
+from gateway.state.limits import MAX_KEYS
+from gateway.state.memory import MemoryState
+from gateway.state.operations import Batch, Count, Sight, Window
+from gateway.state.redis import RedisState
+from gateway.values import SECOND
+from tests.judging import CATALOGUE
+
+ROOT = Path(__file__).parents[2]
+START = 1_793_491_200 * SECOND
+DAY = 86_400 * SECOND
+RARE = 20  # measures whose `where` few accounts pass are counted by one in so many
+FEW_PASS = ("contradiction", "retry", "429", "401", "402", "known_suite", "rubric", "structure", "probe", "forwarded", "any_of")
+ROUNDS = 3
+Rows = list[tuple[object, ...]]
+
+
+def shipped() -> list[Measure]:
+    """Every measure of the bundled packs, equal ones once."""
+    packs = sorted(path for path in (ROOT / "rules").glob("*.yaml") if not path.name.endswith(".test.yaml"))
+    return list(load(packs, CATALOGUE).measures)
+
+
+def megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096 / 1e6
+
+
+class Traffic:
+    """Batches as the engine makes them: every measure of an exchange under its own key."""
+
+    def __init__(self) -> None:
+        self.asked = [
+            (measure.window, measure.per, measure.of, RARE if any(word in measure.label for word in FEW_PASS) else 1)
+            for measure in shipped()
+        ]
+
+    def exchange(self, account: int, number: int, at: int, key: int | None = None) -> Batch:
+        """One exchange of an account; key: what all keys but the account are made of."""
+        other = account % 50_000 if key is None else key
+        hop = number if account % 10 == 0 else number // 8
+        own = {
+            "account.id": f"account-{account:08d}", "account.org": f"org-{account // 3:08d}", "request.hour": str(number % 3),
+            "client.network": f"10.{other % 250}.{(other // 250 + hop) % 250}.0/24",
+            "client.fingerprint": f"{other % 3_000:032x}",
+            "client.connection": f"{other:020x}{number:012x}", "client.country": ("FR", "US", "JP", "BR")[account % 4],
+            "prompt.template": f"{other % 5_000:032x}", "prompt.slots": f"{account:016x}{number:016x}",
+            "prompt.whole": f"{account:016x}{number:016x}", "request.model": ("small", "large")[account % 2],
+        }  # fmt: skip
+        shared = f"{other % 5_000:032x}" if key is None else f"{key:032x}"
+        batch = Batch(at)
+        for window, per, of, one_in in self.asked:
+            value: int | str | None = 1 if of is None else own.get(of, shared)
+            if window.kind in (Count.SUM, Count.QUANTILE):
+                value = 100 + account % 4_000
+            name = tuple([own.get(part, shared) for part in per])
+            batch.sights.append(Sight(window, name, None if account % one_in else value))
+        return batch
+
+
+def grown(make: Callable[[], Iterator[Batch]], state: MemoryState, every: int = 0) -> tuple[Rows, int]:
+    """Apply the batches; rows of (exchanges, MB, keys) at every so many."""
+    gc.collect()
+    before, rows, count, sights, began = megabytes(), [], 0, 0, time.process_time()
+    for batch in make():
+        state.apply(batch)
+        count, sights = count + 1, sights + len(batch.sights)
+        if every and count % every == 0:
+            rows.append((count, round(megabytes() - before), state.health()["keys"], state.health()["evicted"]))
+    taken = time.process_time() - began
+    rows.append((count, round(megabytes() - before), state.health()["keys"], f"{taken / sights * 1e6:.2f} us a sight"))
+    return rows, count
+
+
+def live(accounts: int, over: int = 50 * SECOND) -> Rows:
+    """Rounds of all accounts; one in a thousand asks a hundred times more."""
+    traffic, total = Traffic(), accounts * ROUNDS
+
+    def made() -> Iterator[Batch]:
+        for place in range(total):
+            account, number, at = place % accounts, place // accounts, START + place * over // total
+            for again in range(100 if account % 1_000 == 0 else 1):
+                yield traffic.exchange(account, number + ROUNDS * again, at)
+
+    rows, _ = grown(made, MemoryState(max(MAX_KEYS, 2 * accounts)))
+    account = round(float(str(rows[-1][1])) * 1e6 / accounts)
+    return [("exchanges", "MB", "keys", "time"), *rows, ("bytes an account", account), ("measures", len(traffic.asked))]
+
+
+def spread(accounts: int) -> Rows:
+    return live(accounts, DAY)
+
+
+def rotating(keys: int, step: int) -> Rows:
+    traffic = Traffic()
+
+    def made() -> Iterator[Batch]:
+        for number in range(keys):
+            batch = traffic.exchange(number, 0, START + number * step, key=number)
+            yield batch
+            if number % 3 == 0:
+                yield batch
+
+    rows, _ = grown(made, MemoryState(), every=max(1, keys * 4 // 3 // 10))
+    return [("exchanges", "MB", "keys", "evicted"), *rows]
+
+
+def hot(values: int) -> Rows:
+    """One key of each distinct of the bundled packs, with values past its cap."""
+    rows: Rows = [("distinct", "cap", "bytes a value", "us a sight")]
+    for measure in shipped():
+        if measure.window.kind is Count.DISTINCT:
+            cap, state = measure.window.cap, MemoryState()
+            texts = [f"{number:032x}" for number in range(max(values, 2 * cap))]
+            copies = max(1, 200_000 // cap)
+            gc.collect()
+            before, began = megabytes(), time.process_time()
+            for copy in range(copies):
+                for text in texts[: 2 * cap]:
+                    state.apply(Batch(START, [Sight(measure.window, (str(copy),), text)]))
+            taken = (time.process_time() - began) / copies / cap / 2 * 1e6
+            rows.append((measure.label[:60], cap, round((megabytes() - before) * 1e6 / copies / cap, 1), round(taken, 2)))
+    return rows
+
+
+def redis(keys: int) -> Rows:
+    """MEMORY USAGE of the keys of each measure, for an account of six exchanges, and of one at its cap."""
+    from tests.state.conftest import Server
+
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        server.start()
+        try:
+            return asyncio.run(_redis(server.url, keys))
+        finally:
+            server.kill()
+
+
+async def _redis(url: str, keys: int) -> Rows:
+    from redis.asyncio import Redis
+
+    state, traffic, client = RedisState(url, timeout=10), Traffic(), Redis.from_url(url)
+    for number in range(6 * keys):
+        await state.apply(traffic.exchange(number % keys, number // keys, START))
+    names = {measure.window.digest: measure for measure in shipped()}
+    taken: dict[str, list[int]] = defaultdict(list)
+    async for name in client.scan_iter(count=1_000):
+        digest = name.decode().split("/")[1] if b"/" in name else "hashed"
+        taken[digest].append(await client.memory_usage(name))
+        assert await client.pttl(name) > 0, name
+    rows: Rows = [("measure", "keys", "bytes a key", "at the cap")]
+    for digest, found in taken.items():
+        size = round(sum(found) / len(found))
+        rows.append((names[digest].label[:60], len(found), size, await _full(state, client, names[digest])))
+    everything = sum(map(sum, taken.values()))
+    await state.close()
+    await client.aclose()
+    return [*rows, ("bytes an account, all measures", round(everything / keys))]
+
+
+async def _full(state: RedisState, client: object, measure: Measure) -> int | str:
+    window: Window = measure.window
+    if window.kind not in (Count.DISTINCT, Count.TOP_SHARE):
+        return ""
+    key = tuple("full" for _ in measure.per)
+    for number in range(window.cap + 10):
+        await state.apply(Batch(START, [Sight(window, key, f"{number:032x}")]))
+    mine = [name async for name in client.scan_iter(f"*{window.digest}/full*")]  # type: ignore[attr-defined]
+    return sum([await client.memory_usage(name) for name in mine])  # type: ignore[attr-defined]
+
+
+CASES: dict[str, tuple[Callable[..., Rows], str]] = {
+    "live": (live, "accounts"), "spread": (spread, "accounts"), "rotating": (lambda keys: rotating(keys, 100_000), "keys"),
+    "capped": (lambda keys: rotating(keys // 5, 0), "keys"), "hot": (hot, "accounts_none"), "redis": (redis, "redis_keys"),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accounts", type=int, default=1_000_000)
+    parser.add_argument("--keys", type=int, default=10_000_000)
+    parser.add_argument("--redis-keys", type=int, default=1_000)
+    parser.add_argument("--only", choices=sorted(CASES))
+    parser.add_argument("--here", action="store_true", help="run the one case in this process and print it as JSON")
+    options = parser.parse_args()
+    sizes = {**vars(options), "accounts_none": 0}
+    if options.here:
+        run, size = CASES[options.only]
+        print(json.dumps(run(sizes[size])))
+        return
+    for name in [options.only] if options.only else CASES:
+        command = [sys.executable, "-m", "tests.bench.state", "--here", "--only", name]
+        for size in ("accounts", "keys", "redis_keys"):
+            command += [f"--{size.replace('_', '-')}", str(sizes[size])]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True)
+        print(f"\n{name}")
+        for row in json.loads(done.stdout):
+            print("  " + f"{row[0]!s:<62}" + "".join(f"{cell!s:>20}" for cell in row[1:]))
+
+
+if __name__ == "__main__":
+    main()
