@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from gateway.registry import Registry, Settings
 from gateway.signals import NOT_ANSWERED, Cost, Signal, View
-from gateway.values import BOOL, INT, STRING, Missing
+from gateway.values import BOOL, FLOAT, INT, STRING, Missing, set_of
 
 LARGEST = 2**53
+PARAMETERS = {
+    "temperature": "temperature", "top_p": "nucleus", "top_k": "nucleus", "min_p": "nucleus", "n": "candidates",
+    "best_of": "candidates", "max_tokens": "limit", "max_completion_tokens": "limit", "max_output_tokens": "limit",
+    "seed": "seed", "random_seed": "seed", "stop": "stop", "stop_sequences": "stop", "logprobs": "logprobs",
+    "top_logprobs": "logprobs", "echo": "logprobs", "presence_penalty": "penalties", "frequency_penalty": "penalties",
+    "repetition_penalty": "penalties", "response_format": "format", "output_config": "format", "guided_json": "format",
+    "reasoning": "reasoning", "reasoning_effort": "reasoning", "thinking": "reasoning", "tool_choice": "tool_choice",
+    "topP": "nucleus", "topK": "nucleus", "candidateCount": "candidates", "maxOutputTokens": "limit", "stopSequences": "stop",
+    "responseLogprobs": "logprobs", "presencePenalty": "penalties", "frequencyPenalty": "penalties",
+    "responseMimeType": "format", "responseSchema": "format", "responseJsonSchema": "format", "thinkingConfig": "reasoning",
+}  # fmt: skip
 NO_CALL = Missing("no model call could be read")
 NOT_SAID = Missing("the upstream did not say")
+# lists and objects, which no `Call` keeps: being sent says it
+NESTED = frozenset({"stop", "stop_sequences", "response_format", "output_config", "guided_json", "reasoning", "thinking"})
 
 
 def register(registry: Registry, settings: Settings) -> None:
@@ -58,6 +71,22 @@ def _parameter(name: str) -> Signal:
     return Signal(f"request.{name}", INT, f"the request's {name} parameter", resolve, Cost.BODY, "not sent, or not whole")
 
 
+def _parameters(view: View) -> object:
+    call = view.facts.call
+    if call is None:
+        return NO_CALL
+    sent = [key for key, value in call.parameters.items() if value is not False]
+    return frozenset([PARAMETERS[key] for key in (*sent, *NESTED.intersection(view.facts.keys)) if key in PARAMETERS])
+
+
+def _temperature(view: View) -> object:
+    call = view.facts.call
+    value = call.parameters.get("temperature") if call else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return Missing("not sent, or no number")
+    return float(value)
+
+
 def _max_tokens(view: View) -> object:
     call = view.facts.call
     return call.max_tokens if call is not None and call.max_tokens is not None else Missing("not sent, or not above zero")
@@ -90,7 +119,7 @@ def _tokens(name: str) -> Signal:
 SIGNALS = (
     *map(_text, ("method", "path", "protocol", "route", "cause")),
     Signal("request.size", INT, "bytes of the body as sent", lambda view: view.facts.size, least=0),
-    Signal("request.model", STRING, "the model asked for", _model, Cost.BODY, "no model named"),
+    Signal("request.model", STRING, "the model asked for", _model, Cost.BODY, "no model named", recorded=True),
     Signal("request.stream", BOOL, "whether a streamed answer is asked for", _stream, Cost.BODY, "no model call"),
     Signal("request.operation", STRING, "chat, text_completion, embeddings or count_tokens", _operation, Cost.BODY,
            "no model call", source="OpenTelemetry gen_ai.operation.name"),
@@ -99,6 +128,11 @@ SIGNALS = (
     Signal("request.max_tokens", INT, "the most output tokens the request allows, whatever its protocol calls them",
            _max_tokens, Cost.BODY, "not sent, or not above zero"),
     _parameter("n"),
+    Signal("request.temperature", FLOAT, "the sampling temperature asked for", _temperature, Cost.BODY,
+           "not sent, or no number"),
+    Signal("request.parameters", set_of(STRING), "which ways of decoding the request sets, in words that all protocols share: "
+           + ", ".join(sorted({*PARAMETERS.values()})), _parameters, Cost.BODY, "no model call",
+           "programs of every kind: SDKs and frameworks set some by default"),
     _asks_for("logprobs"),
     _asks_for("reasoning"),
     Signal("response.status", INT, "the answer's status", _status, missing="no answer came", settled=True),

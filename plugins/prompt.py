@@ -1,102 +1,145 @@
 """What a prompt is built like, not what it is about: `prompt.*`.
 
 The skeleton of a call is the frame of its system text (first words, heading lines) and of its last user message (last words
-too), with everything that varies by nature (numbers, quotes, links, code, identifiers) masked. Texts are normalised first, so
-that invisible characters and spacing do not make two templates of one. Only hashes leave this module.
+too), with everything that varies by nature (numbers, quotes, links, code, identifiers) masked. Texts are normalised first and
+look-alike letters made one, so that disguises do not make two templates of one. Of each text the first three quarters and the
+last quarter of 8,192 characters are looked at (hashes of what was said: 16,384, the middle of longer ones as it is).
+
+The last user message is the last that says something itself: tool results travel as user messages in one protocol and as
+messages of their own in the others, so a message that only hands results over counts where there is no other. List content
+is joined to one text. Only hashes leave this module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
-from gateway.facts import Call, Message
+from gateway.facts import Call
+from gateway.plugins.kinship import kin
+from gateway.plugins.structure import NAMES, Shapes
 from gateway.plugins.wording import opening, skeleton, wording
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
-from gateway.values import BOOL, INT, STRING, Missing
+from gateway.values import BOOL, INT, STRING, Missing, set_of
 
 NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
+SINGLE: Final = ("text_completion", "embeddings")
+RESULT_ROLES: Final = ("user", "tool", "function")
+MOST_TOOLS: Final = 1_024
 
 
 class Frames:
     """Frames of system texts, by the hash of the text: one application sends the same one again and again."""
 
-    def __init__(self, most: int = 4_096) -> None:
-        self._most = most
-        self._known: dict[bytes, str] = {}
+    def __init__(self, seed: int, most: int = 4_096) -> None:
+        self._seed, self._most = seed, most
+        self._known: dict[bytes, tuple[str, str]] = {}
 
-    def frame(self, text: str) -> str:
-        """A short id of the frame of a system text."""
+    def frame(self, text: str) -> tuple[str, str]:
+        """A short id of the frame of a system text, and its kin."""
         key = blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= self._most:
                 self._known.clear()
-            found = self._known[key] = blake2b(opening(text).encode("utf-8", "replace"), digest_size=8).hexdigest()
+            frame = opening(text)
+            name = blake2b(frame.encode("utf-8", "replace"), digest_size=8).hexdigest()
+            found = self._known[key] = name, kin(frame, self._seed)
         return found
 
 
-def _last_user(call: Call) -> Message | None:
-    return next((message for message in reversed(call.messages) if message.role == "user"), None)
+def last_said(call: Call) -> str:
+    """The last user text that is not only a tool's result; else the last result; empty where there is neither."""
+    results = ""
+    for message in reversed(call.messages):
+        if message.role in RESULT_ROLES and message.text.strip():
+            if message.role == "user" and message.kinds != {"tool_result"}:
+                return message.text
+            results = results or message.text
+    return results
 
 
-def _turns(view: View) -> object:
-    return len(view.facts.call.messages) if view.facts.call else NO_CALL
+def _of_call(resolve: Callable[[Call], object]) -> Callable[[View], object]:
+    def found(view: View) -> object:
+        call = view.facts.call
+        return resolve(call) if call is not None else NO_CALL
+
+    return found
 
 
-def _has_tool_results(view: View) -> object:
-    call = view.facts.call
-    return any("tool_result" in message.kinds for message in call.messages) if call else NO_CALL
+def _turns(call: Call) -> object:
+    return min(1, len(call.messages)) if call.operation in SINGLE else len(call.messages)
 
 
-def _length(view: View) -> object:
-    call = view.facts.call
-    return sum(len(message.text) for message in call.messages) + len(call.system) if call else NO_CALL
+def _has_tool_results(call: Call) -> object:
+    return any("tool_result" in message.kinds for message in call.messages)
+
+
+def _length(call: Call) -> object:
+    return sum(len(message.text) for message in call.messages) + len(call.system)
+
+
+def _schemas(call: Call) -> str:
+    """Tools by name with the names of their parameters, in one order whatever the order sent."""
+    known = (*call.schemas, *[()] * len(call.tools))
+    told = zip(call.tools[:MOST_TOOLS], known, strict=False)
+    return "\n".join(sorted("\0".join((name, *sorted(parameters))) for name, parameters in told))
 
 
 def register(registry: Registry, settings: Settings) -> None:
     hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
 
-    def keyed(text: str) -> str:
-        return blake2b(wording(text), key=hash_key, digest_size=8).hexdigest()
+    def digest(told: bytes) -> str:
+        return blake2b(told, key=hash_key, digest_size=8).hexdigest()
 
-    def slots(view: View) -> object:
-        call = view.facts.call
-        user = _last_user(call) if call else None
-        return keyed(user.text) if user and user.text.strip() else (NO_USER if call else NO_CALL)
+    def slots(call: Call) -> object:
+        said = last_said(call)
+        return digest(wording(said)) if said else NO_USER
 
-    frames = Frames()
+    seed = int.from_bytes(blake2b(b"kin", key=hash_key, digest_size=4).digest(), "big")
+    frames = Frames(seed)
 
-    def template(view: View) -> object:
-        call = view.facts.call
-        user = _last_user(call) if call else None
-        if call is None or user is None or not user.text.strip():
-            return NO_USER if call else NO_CALL
-        told = f"{call.operation}\0{frames.frame(call.system)}\0{skeleton(user.text)}"
-        return blake2b(told.encode("utf-8", "replace"), key=hash_key, digest_size=8).hexdigest()
+    def template(call: Call) -> object:
+        said = last_said(call)
+        told = f"{call.operation}\0{frames.frame(call.system)[0]}\0{skeleton(said)}" if said else ""
+        return digest(told.encode("utf-8", "replace")) if told else NO_USER
 
-    def tools(view: View) -> object:
-        call = view.facts.call
-        return keyed("\n".join(sorted(call.tools))) if call and call.tools else Missing("no tools declared")
+    def kinned(call: Call) -> object:
+        said = last_said(call)
+        told = f"{call.operation}\0{frames.frame(call.system)[1]}\0{kin(skeleton(said), seed)}" if said else ""
+        return digest(told.encode("utf-8", "replace")) if told else NO_USER
 
-    def system(view: View) -> object:
-        call = view.facts.call
-        return keyed(call.system) if call and call.system else Missing("no system text")
+    def tools(call: Call) -> object:
+        return digest(wording(_schemas(call))) if call.tools else Missing("no tools declared")
+
+    def system(call: Call) -> object:
+        return digest(wording(call.system)) if call.system else Missing("no system text")
+
+    shapes = Shapes()
 
     registry.add_signals((
         Signal("prompt.template", STRING, "keyed hash of the prompt's frame: the same for one template filled with many things",
-               template, Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
-        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", slots,
+               _of_call(template), Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
+        Signal("prompt.kin", STRING, "keyed hash of one word of the system frame and one of the user's: frames share it as "
+               "often as they are alike, so that small edits and many paraphrases keep it", _of_call(kinned), Cost.BODY,
+               "no user text", "short questions that begin alike",
+               "A. Broder, On the resemblance and containment of documents, 1997"),
+        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", _of_call(slots),
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
-        Signal("prompt.system", STRING, "keyed hash of the system text", system, Cost.BODY, "no system text",
+        Signal("prompt.system", STRING, "keyed hash of the system text", _of_call(system), Cost.BODY, "no system text",
                "one application with many users"),
-        Signal("prompt.turns", INT, "messages of the conversation so far", _turns, Cost.BODY, "no model call",
-               least=0),
-        Signal("prompt.has_tool_results", BOOL, "whether the conversation carries tool results", _has_tool_results,
+        Signal("prompt.structure", set_of(STRING), "what the prompt asks for by its build: " + ", ".join(NAMES),
+               _of_call(lambda call: shapes.of_call(call, last_said(call))), Cost.BODY, "no model call",
+               "each shape has honest users; only their share over many requests says anything"),
+        Signal("prompt.turns", INT, "messages of the conversation so far; 1 where the route knows no conversations",
+               _of_call(_turns), Cost.BODY, "no model call", least=0),
+        Signal("prompt.has_tool_results", BOOL, "whether the conversation carries tool results", _of_call(_has_tool_results),
                Cost.BODY, "no model call"),
-        Signal("prompt.tools", STRING, "keyed hash of the declared tools' names", tools, Cost.BODY, "no tools declared"),
-        Signal("prompt.length", INT, "characters of system text and messages", _length, Cost.BODY, "no model call",
+        Signal("prompt.tools", STRING, "keyed hash of the declared tools: names, and names of parameters, in any order",
+               _of_call(tools), Cost.BODY, "no tools declared", "one published agent with many users"),
+        Signal("prompt.length", INT, "characters of system text and messages", _of_call(_length), Cost.BODY, "no model call",
                least=0),
     ))  # fmt: skip

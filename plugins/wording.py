@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+from unicodedata import normalize
+
+import re2
 
 from gateway.unicode import composed
 
 LONGEST: Final = 8_192
-MOST: Final = 65_536
+MOST: Final = 16_384
 FIRST_WORDS: Final = 8
 LAST_WORDS: Final = 6
 OPENING_WORDS: Final = 16
 MOST_HEADINGS: Final = 24
 LONGEST_HEADING: Final = 80
 EDGE: Final = 240
-WORDS_AT_AN_EDGE: Final = EDGE // 2
 
 _QUOTED: Final = re.compile(r"```.*?```|\"[^\"\n]{0,400}\"|'(?<!\w')[^'\n]{2,400}'(?!\w)", re.DOTALL)
 _IDENTIFIER: Final = re.compile(r"[\w-]{12,}")
@@ -28,13 +30,65 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 _DIGIT: Final = re.compile(r"\d")
 _SPACE: Final = re.compile(r"[^\S\n]+")
 _BLANKS: Final = ("  ", "\t", "\r", "\f", "\v", "\xa0")
+_SPACED: Final = re.compile(r"(?<!\w)(?:\w )+\w(?!\w)")
+_SCRIPTS: Final = (  # letters of Cyrillic, Greek, Armenian and phonetic writing beside the Latin ones they are taken for
+    ("авеіјӏкмнорстухԁԛԝѕһɡɑıʏ", "abeijlkmhopctyxdqwshgaiy"),
+    ("αβγεζηικμνορτυχω", "abyezhikmvoptuxw"),
+    ("օսհոցզ", "ouhngq"),
+)
+_ACCENTED: Final = range(0xC0, 0x250)
 
 
 @lru_cache(maxsize=8)  # several signals of one exchange look at the same text
 def normalised(text: str) -> str:
     """What is invisible dropped, NFKC, case folded, runs of blanks made one. Linear in the length."""
-    text = composed(text).casefold()
+    text = _composed(text).casefold()
     return _SPACE.sub(" ", text) if any(blank in text for blank in _BLANKS) else text
+
+
+def _composed(text: str) -> str:
+    """As `composed`, which looks for unseen characters and marks at ten times the cost of finding out that there are none."""
+    if text.isascii():
+        return text
+    return normalize("NFKC", text) if _rare().search(text.encode("utf-8", "replace")) is None else composed(text)
+
+
+@lru_cache(maxsize=1)
+def _rare() -> Any:
+    """Everything that `composed` treats before NFKC does, and more: marks, format characters, and letters that are not seen."""
+    unseen = r"\x{115f}\x{1160}\x{3164}\x{ffa0}\x{fff0}-\x{fff8}\x{ff9e}\x{ff9f}\x{e0000}-\x{e0fff}"
+    return re2.compile(rf"[\p{{M}}\p{{Cf}}{unseen}]".encode())
+
+
+@lru_cache(maxsize=8)
+def plain(text: str) -> str:
+    """A normalised text without its disguises: letters taken for Latin ones made those, accents dropped, spaced letters joined.
+
+    For looking at frames and shapes, not for telling texts apart. Only a text of which a third is blanks is searched for
+    s p a c e d letters, so that all others pay for one count. Linear in the length.
+    """
+    found = normalised(text)
+    if found.count(" ") * 3 > len(found):
+        found = normalised(_SPACED.sub(_joined, _composed(text).casefold()))
+    if not found.isascii():
+        looks = _lookalikes()
+        for letter in looks.keys() & set(found):  # a few; translating every character costs five times as much
+            found = found.replace(letter, looks[letter])
+    return found
+
+
+def _joined(found: re.Match[str]) -> str:
+    return found[0].replace(" ", "")
+
+
+@lru_cache(maxsize=1)
+def _lookalikes() -> dict[str, str]:
+    """Letters outside ASCII, as `normalised` leaves them, to the ASCII letter each is taken for."""
+    bases = {chr(code): normalize("NFD", chr(code))[0] for code in _ACCENTED}
+    found = {letter: base for letter, base in bases.items() if base.isascii()}
+    for letters, latin in _SCRIPTS:
+        found.update(zip(letters, latin, strict=True))
+    return found
 
 
 def capped(text: str, most: int = LONGEST) -> str:
@@ -52,11 +106,14 @@ def wording(text: str) -> bytes:
     return ends + b"\0" + text[MOST * 3 // 4 : -(MOST // 4)].encode("utf-8", "replace")
 
 
-def masked(text: str) -> str:
-    """The words of a text with what varies by nature (quotes, code, links, addresses, numbers, identifiers) as `_`."""
+def masked(text: str, most: slice = slice(None)) -> str:
+    """The words of a text with what varies by nature (quotes, code, links, addresses, numbers, identifiers) as `_`.
+
+    most: which of the words, when quotes and code are masked already.
+    """
     if '"' in text or "'" in text or "```" in text:
         text = _QUOTED.sub("_", text)
-    return " ".join([word if word.isalpha() else _masked_word(word) for word in text.split()])
+    return " ".join([word if word.isalpha() else _masked_word(word) for word in text.split()[most]])
 
 
 def _masked_word(word: str) -> str:
@@ -67,20 +124,20 @@ def _masked_word(word: str) -> str:
     return _NUMBER.sub("_", _IDENTIFIER.sub(lambda found: "_" if _DIGIT.search(found[0]) else found[0], word))
 
 
+@lru_cache(maxsize=8)  # `prompt.template` and `prompt.kin` look at the same one
 def skeleton(text: str) -> str:
     """The frame of one message: first words, heading lines in order, last words; volatile parts masked."""
-    whole = normalised(capped(text))
-    words = masked(_first(whole)).split()[:FIRST_WORDS]
+    whole = plain(capped(text))
+    first = masked(_first(whole), slice(FIRST_WORDS))
     long = len(whole) > 2 * EDGE or len(whole.split()) > FIRST_WORDS + LAST_WORDS
-    ends = masked(_last(whole)).split()[-LAST_WORDS:] if long else []
-    return " ".join(words) + "\n" + "\n".join(headings(whole)) + "\n" + " ".join(ends)
+    last = masked(_last(whole), slice(-LAST_WORDS, None)) if long else ""
+    return first + "\n" + "\n".join(headings(whole)) + "\n" + last
 
 
 def opening(text: str) -> str:
     """The frame of a system text: its first words and heading lines; what is filled in stands behind them."""
-    whole = normalised(capped(text))
-    words = masked(" ".join(whole.split(None, 2 * OPENING_WORDS)[: 2 * OPENING_WORDS])).split()[:OPENING_WORDS]
-    return " ".join(words) + "\n" + "\n".join(headings(whole))
+    whole = plain(capped(text))
+    return masked(_first(whole), slice(OPENING_WORDS)) + "\n" + "\n".join(headings(whole))
 
 
 def headings(whole: str) -> list[str]:
@@ -94,8 +151,8 @@ def _is_heading(line: str) -> bool:
 
 
 def _first(whole: str) -> str:
-    return " ".join(whole.split(None, WORDS_AT_AN_EDGE)[:WORDS_AT_AN_EDGE])[:EDGE]
+    return " ".join(whole[: 2 * EDGE].split())[:EDGE]
 
 
 def _last(whole: str) -> str:
-    return " ".join(whole.rsplit(None, WORDS_AT_AN_EDGE)[-WORDS_AT_AN_EDGE:])[-EDGE:]
+    return " ".join(whole[-2 * EDGE :].split())[-EDGE:]

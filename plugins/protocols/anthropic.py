@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
+from gateway.plugins.issued import handed_back, parts_of
 from gateway.plugins.protocols.reading import (
     Document,
     clamp,
@@ -17,6 +18,7 @@ from gateway.plugins.protocols.reading import (
     most_output,
     scalars,
     tool_names,
+    tool_schemas,
     typed,
     without,
 )  # fmt: skip
@@ -45,9 +47,11 @@ def read_messages(document: Document) -> Call:
         system=_system(document.get("system")),
         messages=tuple(_message(item, f"messages[{place}]") for place, item in enumerate(messages)),
         tools=tool_names(document.get("tools")),
+        schemas=tool_schemas(document.get("tools")),
         end_user=str(user) if user else None,
         max_tokens=most_output(document, ("max_tokens",)),
         asks_for=frozenset({"reasoning"} if _thinks(document) else ()),
+        presented=handed_back(parts_of(messages, "content")),
     )
 
 

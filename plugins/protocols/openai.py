@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
+from gateway.plugins.issued import handed_back
 from gateway.plugins.protocols.reading import (
     Document,
     asked,
@@ -17,6 +19,7 @@ from gateway.plugins.protocols.reading import (
     most_output,
     scalars,
     tool_names,
+    tool_schemas,
     typed,
     without,
 )  # fmt: skip
@@ -26,7 +29,7 @@ from gateway.registry import Registry, Settings
 PARAMETERS = (
     "temperature", "top_p", "n", "max_tokens", "max_completion_tokens", "max_output_tokens", "seed", "logprobs",
     "top_logprobs", "presence_penalty", "frequency_penalty", "stop", "stream", "tool_choice", "reasoning_effort",
-    "service_tier", "store", "previous_response_id",
+    "service_tier", "store", "previous_response_id", "top_k", "min_p", "best_of", "echo", "repetition_penalty", "random_seed",
 )  # fmt: skip
 MOST_OUTPUT = {
     "chat.completions": ("max_completion_tokens", "max_tokens"), "completions": ("max_tokens",),
@@ -50,6 +53,7 @@ def _call(document: Document, operation: str, messages: list[Message], route: st
         system=system,
         messages=tuple(m for m in messages if m.role not in SYSTEM_ROLES),
         tools=tool_names(document.get("tools")),
+        schemas=tool_schemas(document.get("tools")),
         end_user=next((str(document[key]) for key in ("user", "safety_identifier") if document.get(key)), None),
         max_tokens=most_output(document, MOST_OUTPUT.get(route, ())),
         asks_for=_asks_for(document),
@@ -122,7 +126,14 @@ def read_responses(document: Document) -> Call:
         messages += [_item(item, f"input[{place}]") for place, item in enumerate(given)]
     elif given is not None:
         raise Unreadable("'input' must be text or a list of items")
-    return _call(document, "chat", messages, "responses")
+    return replace(_call(document, "chat", messages, "responses"), presented=_handed_back(document))
+
+
+def _handed_back(document: Document) -> tuple[str, ...]:
+    """What the call hands back of earlier answers: the response it goes on from, and what its items carry."""
+    before, items = document.get("previous_response_id"), document.get("input")
+    named = (before,) if isinstance(before, str) and before else ()
+    return (*named, *handed_back(items if isinstance(items, list) else ()))
 
 
 def _item(item: Any, where: str) -> Message:

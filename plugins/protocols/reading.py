@@ -11,6 +11,8 @@ from gateway.protocol import Unreadable
 Document = Mapping[str, Any]
 LONGEST_NAME: Final = 512
 LARGEST: Final = 2**53
+MOST_PARAMETERS: Final = 256
+SCHEMAS: Final = ("parameters", "input_schema", "parametersJsonSchema")
 
 
 def typed(document: Document, key: str, kind: type | tuple[type, ...], named: str) -> Any:
@@ -57,6 +59,9 @@ PART_KINDS: Final = {"input_text": "text", "output_text": "text", "image_url": "
 
 def _texts(part: Mapping[str, Any]) -> list[str]:
     found = [part[key] for key in ("text", "refusal", "thinking") if isinstance(part.get(key), str)]
+    source = part.get("source") if part.get("type") == "document" else None
+    if isinstance(source, dict):  # a document that is text, or made of parts that are
+        found += [source["data"]] if source.get("type") == "text" and isinstance(source.get("data"), str) else _texts(source)
     inner = part.get("content")
     if isinstance(inner, str):
         found.append(inner)
@@ -111,6 +116,18 @@ def tool_names(tools: Any) -> tuple[str, ...]:
         name = function.get("name") if isinstance(function, dict) else tool.get("name")
         names.append(str(name or tool.get("type", "")))
     return tuple(names)
+
+
+def tool_schemas(tools: Any) -> tuple[tuple[str, ...], ...]:
+    """The names of the parameters of each declared tool, in the order of `tool_names`; nothing where a tool states none."""
+    declared = tools if isinstance(tools, list) else []
+    return tuple(_parameters(tool.get("function") if isinstance(tool.get("function"), dict) else tool) for tool in declared)
+
+
+def _parameters(tool: Mapping[str, Any]) -> tuple[str, ...]:
+    schema = next((tool[key] for key in SCHEMAS if isinstance(tool.get(key), dict)), {})
+    properties = schema.get("properties")
+    return tuple(properties)[:MOST_PARAMETERS] if isinstance(properties, dict) else ()
 
 
 def count(document: Any, *path: str) -> int | None:

@@ -87,3 +87,33 @@ def test_what_a_request_asks_for_beyond_text(path: str, sent: dict[str, Any], lo
 )
 def test_operations(path: str, operation: str) -> None:
     assert view(path).get("request.operation") == operation
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "found"),
+    [
+        (CHAT, {}, set()), (CHAT, {"stream": True, "user": "u"}, set()),
+        (CHAT, {"temperature": 0, "max_tokens": 5, "top_p": 1}, {"temperature", "limit", "nucleus"}),
+        (CHAT, {"max_completion_tokens": 5, "n": 2, "seed": 1}, {"limit", "candidates", "seed"}),
+        (CHAT, {"logprobs": True, "stop": ["x"], "response_format": {"type": "json_object"}}, {"logprobs", "stop", "format"}),
+        (CHAT, {"logprobs": False, "temperature": None, "seed": None}, set()),
+        (CHAT, {"min_p": 0.1, "best_of": 2, "repetition_penalty": 1.1, "reasoning_effort": "low"},
+         {"nucleus", "candidates", "penalties", "reasoning"}),
+        (COMPLETIONS, {"echo": True, "stop": "x"}, {"logprobs", "stop"}), (COMPLETIONS, {"echo": False}, set()),
+        (RESPONSES, {"max_output_tokens": 5, "reasoning": {}, "tool_choice": "auto"}, {"limit", "reasoning", "tool_choice"}),
+        (MESSAGES, {"max_tokens": 5, "top_k": 3, "stop_sequences": ["x"], "thinking": {"type": "enabled"}},
+         {"limit", "nucleus", "stop", "reasoning"}),
+    ],
+)  # fmt: skip
+def test_ways_of_decoding_have_one_word_in_every_protocol(path: str, sent: dict[str, Any], found: set[str]) -> None:
+    assert view(path, **sent).get("request.parameters") == found
+
+
+@pytest.mark.parametrize(("sent", "found"), [({"temperature": 0}, 0.0), ({"temperature": 0.7}, 0.7), ({"temperature": 1}, 1.0)])
+def test_the_temperature_is_a_number(sent: dict[str, Any], found: float) -> None:
+    assert view(CHAT, **sent).get("request.temperature") == found
+
+
+@pytest.mark.parametrize("sent", [{}, {"temperature": None}, {"temperature": "hot"}, {"temperature": True}])
+def test_what_is_no_number_is_no_temperature(sent: dict[str, Any]) -> None:
+    assert isinstance(view(CHAT, **sent).get("request.temperature"), Missing)

@@ -55,10 +55,58 @@ def test_different_questions_have_different_templates() -> None:
 
 
 @pytest.mark.parametrize(
-    "trick", ["Re\u200bwrite", "Ｒewrite", "REWRITE", "Re\u00adwrite", "Re\u034fwrite", "Re\ufe0fwrite", "Re\u3164write"]
+    "trick",
+    [
+        "Re\u200bwrite",
+        "Ｒewrite",
+        "REWRITE",
+        "Re\u00adwrite",
+        "Re\u034fwrite",
+        "Re\ufe0fwrite",
+        "Re\u3164write",
+        "Rеwritе",
+        "Réwrïte",
+        "𝗥ewrite",
+    ],
 )
-def test_invisible_and_wide_characters_do_not_make_a_new_template(trick: str) -> None:
-    assert template(("user", TEMPLATE.format("x"))) == template(("user", TEMPLATE.format("x").replace("Rewrite", trick)))
+@pytest.mark.parametrize("name", ["prompt.template", "prompt.kin"])
+def test_invisible_wide_and_look_alike_characters_do_not_make_a_new_template(name: str, trick: str) -> None:
+    one, other = (
+        view(("user", text)).get(name) for text in (TEMPLATE.format("x"), TEMPLATE.format("x").replace("Rewrite", trick))
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize("name", ["prompt.template", "prompt.kin"])
+def test_spaced_letters_do_not_make_a_new_template(name: str) -> None:
+    said = "Rewrite this prompt so that it is far harder to answer than before, and say nothing else about it"
+    spaced = "  ".join(" ".join(word) for word in said.split())
+    assert view(("user", said)).get(name) == view(("user", spaced.replace(" ,", ","))).get(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain",
+        "naïve café",
+        "\u0301a",
+        "a\u200bb",
+        "नमस्ते दुनिया",
+        "한국어 \u1112\u1161\u11ab",
+        "ﬁne ①",
+        "ｶﾞ",
+        "é" * 40,
+        "a" + "\u0301" * 50,
+        "\ufff9x",
+    ],
+)
+def test_the_quick_way_to_composed_text_gives_the_same(text: str) -> None:
+    assert wording._composed(text) == composed(text)
+
+
+@given(st.text(max_size=40))
+def test_the_quick_way_gives_the_same_for_any_text(text: str) -> None:
+    assert wording._composed(text) == composed(text)
 
 
 def test_volatile_parts_are_masked() -> None:
@@ -88,9 +136,11 @@ def test_no_signal_normalises_more_of_a_text_than_is_stated(role: str, monkeypat
         given.append(len(text))
         return composed(text)
 
-    monkeypatch.setattr(wording, "composed", counting)
+    for cached in (wording.normalised, wording.plain, wording.skeleton):
+        cached.cache_clear()
+    monkeypatch.setattr(wording, "_composed", counting)
     found = view((role, "x" + LONG * 4), ("user", "y" + LONG * 4))
-    for name in ("prompt.template", "prompt.slots", "prompt.system"):
+    for name in ("prompt.template", "prompt.kin", "prompt.slots", "prompt.system"):
         found.get(name)
     assert 0 < sum(given) <= 2 * (LONGEST + 1) + 2 * (MOST + 1)
 
@@ -140,6 +190,75 @@ def test_turns_tools_and_lengths() -> None:
     assert isinstance(found.get("prompt.tools"), Missing)
 
 
+def body_view(path: str, body: dict[str, object]) -> View:
+    facts = INTAKE.facts(Head("POST", path, headers=(("anthropic-version", "1"),)), Body(raw=json.dumps(body).encode()), 0)
+    assert facts.cause is None, facts.detail
+    return View(facts, REGISTRY.signals)
+
+
+def test_tool_results_keep_the_template_of_what_was_asked_in_every_protocol() -> None:
+    """One protocol sends results as user messages, the others as messages of their own; none changes what the user said."""
+    asked = "Please look up the weather of the town that I was born in, and say it in one short sentence of mine"
+    anthropic = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "rain"}]},
+    ]
+    chat = [{"role": "user", "content": [{"type": "text", "text": asked}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "rain"}]  # fmt: skip
+    responses = [{"role": "user", "content": asked}, {"type": "function_call", "name": "f", "arguments": "", "call_id": "1"},
+                 {"type": "function_call_output", "call_id": "1", "output": "rain"}]  # fmt: skip
+    found = [
+        body_view("/v1/messages", {"model": "m", "max_tokens": 9, "messages": anthropic}),
+        body_view("/v1/chat/completions", {"model": "m", "messages": chat}),
+        body_view("/v1/responses", {"model": "m", "input": responses}),
+        view(("user", asked)),
+    ]
+    for name in ("prompt.template", "prompt.kin", "prompt.slots"):
+        assert len({seen.get(name) for seen in found}) == 1
+
+
+def test_a_call_that_holds_nothing_but_a_tool_result_has_a_template() -> None:
+    result = [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "rain in the hills"}]}]
+    found = body_view("/v1/messages", {"model": "m", "max_tokens": 9, "messages": result})
+    assert isinstance(found.get("prompt.template"), str)
+    output = [{"type": "function_call_output", "call_id": "1", "output": "rain in the hills"}]
+    assert body_view("/v1/responses", {"model": "m", "input": output}).get("prompt.slots") == found.get("prompt.slots")
+
+
+def test_tools_are_known_by_their_parameters_in_any_order() -> None:
+    def tool(name: str, *parameters: str) -> dict[str, object]:
+        return {
+            "type": "function",
+            "function": {"name": name, "parameters": {"type": "object", "properties": {p: {} for p in parameters}}},
+        }
+
+    def tools(*declared: dict[str, object]) -> object:
+        messages = [{"role": "user", "content": "x"}]
+        return body_view("/v1/chat/completions", {"model": "m", "messages": messages, "tools": list(declared)}).get(
+            "prompt.tools"
+        )
+
+    one = tools(tool("read", "path", "lines"), tool("write", "path"))
+    assert one == tools(tool("write", "path"), tool("read", "lines", "path"))
+    assert one != tools(tool("read", "path"), tool("write", "path", "lines"))
+    assert one != tools(tool("read", "path", "lines"))
+    flat = {"type": "function", "name": "read", "parameters": {"properties": {"path": {}, "lines": {}}}}
+    schema = {"name": "read", "input_schema": {"properties": {"lines": {}, "path": {}}}}
+    messages = [{"role": "user", "content": "x"}]
+    responses = body_view("/v1/responses", {"model": "m", "input": "x", "tools": [flat]}).get("prompt.tools")
+    claude = body_view("/v1/messages", {"model": "m", "max_tokens": 1, "messages": messages, "tools": [schema]}).get(
+        "prompt.tools"
+    )
+    assert responses == claude == tools(tool("read", "path", "lines"))
+
+
+def test_several_prompts_of_one_completion_are_no_conversation() -> None:
+    found = body_view("/v1/completions", {"model": "m", "prompt": ["one", "two", "three"]})
+    assert found.get("prompt.turns") == 1
+
+
 def test_no_text_leaves_the_module() -> None:
     found = view(("system", "CANARY-SYSTEM"), ("user", "CANARY-USER words that follow it"))
     for name in REGISTRY.signals:
@@ -158,7 +277,7 @@ def test_hashes_of_what_callers_wrote_need_the_secret() -> None:
             View(INTAKE.facts(Head("POST", "/v1/chat/completions"), Body(raw=json.dumps(sent).encode()), 0), catalogue)
             for sent in (body, probe)
         ]
-        names = ("prompt.template", "prompt.slots", "prompt.system", "prompt.tools")
+        names = ("prompt.template", "prompt.kin", "prompt.slots", "prompt.system", "prompt.tools")
         found.append([*(views[0].get(name) for name in names), views[1].get("reseller.probe")])
     assert not any(isinstance(value, Missing) for value in found[0])
     assert all(one != other for one, other in zip(*found, strict=True))

@@ -1,0 +1,41 @@
+"""Near-duplicate templates without any state: `kin`, one word of a frame that two frames share as often as they are alike.
+
+MinHash (Broder 1997) with one hash function over the set of a frame's words: of two frames the same word has the least hash
+with probability J, their Jaccard similarity (words in both, over words in either), whatever was changed where. A frame of which
+each filling or paraphrase replaces a share e of n words has J = (1 - e) / (1 + e): two such share their kin with probability
+.90 at 5 %, .82 at 10 %, .67 at 20 %. Over many requests a stronger statement holds, and rules look at that: the most frequent
+kin is a word of the common frame, and its share is at least about 1 - 2e, .90, .80 and .60. Unlike an index of known templates
+this needs no memory, cannot be flooded, and a replay finds the same again.
+
+What it costs in error: two unrelated frames share their kin with probability J as well, .02 to .1 for prompts of one language
+(they have small words in common; the shortest are left out). A kin thus groups, it does not prove; `prompt.template` is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+from zlib import crc32
+
+SHORTEST: Final = 3
+MOST_WORDS: Final = 400
+_MIX: Final = 0x9E3779B1  # spreads what differs in few bits of a checksum over all of them (Knuth's multiplicative hashing)
+_ALL: Final = 0xFFFFFFFF
+
+
+def kin(frame: str, seed: int) -> str:
+    """The word of a masked frame with the least hash under `seed`; of a frame without words of three letters, the frame.
+
+    Of a long frame the first `MOST_WORDS` words are looked at. Linear in their number.
+    """
+    words = {word for word in frame.split(None, MOST_WORDS)[:MOST_WORDS] if len(word) >= SHORTEST}
+    return _least(words, seed) if words else frame
+
+
+def _least(words: Iterable[str], seed: int) -> str:
+    return min(words, key=lambda word: (_hash(word, seed), word))
+
+
+def _hash(word: str, seed: int) -> int:
+    found = (crc32(word.encode("utf-8", "replace"), seed) * _MIX) & _ALL
+    return ((found ^ (found >> 15)) * _MIX) & _ALL
