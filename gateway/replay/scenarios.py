@@ -158,7 +158,8 @@ def hop(rng: Random, given: Parameters) -> Iterator[Sent]:
     """Conversations that go on under other accounts: a relay pools credentials and sends each turn with whichever is free.
 
     Stands for resale relays: unrelated organisations on a few keep-alive connections, one client shape and one network, and a
-    conversation (its system text, its frame, its growing number of turns) that changes its owner on the way.
+    conversation (its system text, its frame, its opening once something was answered, its growing number of turns) that changes
+    its owner on the way.
     accounts: pooled credentials. conversations: how many. turns: of the model in each. connections: kept alive by the relay.
     sticky: the chance that a turn stays with the account before it. over: from the first to the last.
     """
@@ -172,7 +173,9 @@ def hop(rng: Random, given: Parameters) -> Iterator[Sent]:
         account = owner[conversation]
         connection = f"203.0.113.50:{40_000 + rng.randrange(given['connections'])}"
         text = f"turn-{run}-{conversation}-{turn}"
+        told = {"prompt.whole": text} | ({"prompt.opening": f"opening-{run}-{conversation}"} if turn else {})
         yield Sent(after, {
+            **told,
             **_account(f"pooled-{account}", age=(30 + 7 * account) * DAY), **_client("relay-client", 113, 50),
             "client.connection": connection, "prompt.system": f"system-{run}-{conversation}",
             **_prompt(f"conversation-{run}-{conversation}", text, turns=1 + 2 * turn, stream=True),

@@ -21,7 +21,7 @@ from gateway.replay.sources import Reader
 from gateway.signals import Catalogue, Signal
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, entries, listing, mapping, raw, scalar, text, whole
-from gateway.values import SECOND, parse_duration
+from gateway.values import INT, SECOND, parse_duration
 from gateway.web.intake import Intake
 
 MOST: Final = 100_000
@@ -133,7 +133,8 @@ def exchanges(parts: Sequence[Part], at: int, catalogue: Catalogue) -> Iterator[
 
 
 def _filled(pattern: str, number: int, signal: Signal) -> object:
-    return signal.type.parse(pattern.replace("{n}", str(number)))
+    text = pattern.replace("{n}", str(number))
+    return signal.type.parse(int(text) if signal.type is INT and text.isdecimal() else text)
 
 
 def read_given(node: Node, answer: Node | None, context: Context) -> list[Part]:
