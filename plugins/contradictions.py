@@ -1,0 +1,295 @@
+"""The contradictions table: what software that claims to be one thing would never send.
+
+A row says whom it speaks of (`runtimes`, `agents`, `not_agents`, `protocols`) and what was seen; every part that is written
+must hold. Rows speak of structure, so they outlast versions; a row without anything seen would accuse everybody and does
+not load. What a trusted proxy writes anew (header order, HTTP version) is not held against a caller behind one. A weak row
+tells what honest traffic shows as well, most of it behind a company's proxy that writes headers anew: it is told apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.errors import ConfigError, LoadError
+from gateway.facts import Call, Facts
+from gateway.plugins.wire import Runtime, Style
+from gateway.strict.document import Node, read
+from gateway.strict.shapes import Field, Problems, Shape, entries, flag, listing, mapping, one_of, placed, text, whole
+
+MOST_TOOLS: Final = 256
+LEAST_ALIKE: Final = 3
+SEARCHED: Final = 65_536
+LONGEST_AGENT: Final = 200
+MOST_CLAIMS: Final = 1_024
+
+
+class Trait(StrEnum):
+    """A structure of the call that no honest first-party client has."""
+
+    DERIVED_ACCOUNT = "derived-account"
+    TOOLS_ALIKE = "tools-alike"
+    SPLIT_WORDS = "split-words"
+
+
+_DERIVED: Final = re.compile(
+    r'(?:"account_uuid"\s*:\s*"|_account_)[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}'
+)
+_SPLIT: Final = re.compile("[A-Za-z]\u200b[A-Za-z]")
+_SUFFIXED: Final = re.compile(r"(?:[A-Z][a-z0-9]+)+_tool")
+_RANDOM: Final = re.compile(r"_(?=[a-z]*\d)[a-z0-9]{6}")
+
+
+def tools_alike(names: Sequence[str]) -> bool:
+    """Whether three or more tools all end in `_tool` behind a name in capitals, or all in the same six random characters."""
+    if len(names) < LEAST_ALIKE:
+        return False
+    ends = {name[-7:] for name in names[:MOST_TOOLS]}
+    same = len(ends) == 1 and _RANDOM.fullmatch(next(iter(ends))) is not None
+    return same or all(_SUFFIXED.fullmatch(name[:200]) for name in names[:MOST_TOOLS])
+
+
+def _split_words(call: Call) -> bool:
+    return call.system.find("\u200b", 0, SEARCHED) >= 0 and _SPLIT.search(call.system, 0, SEARCHED) is not None
+
+
+_TRAITS: Final = {
+    Trait.DERIVED_ACCOUNT: lambda call: bool(call.end_user) and _DERIVED.search(call.end_user[:1_024]) is not None,
+    Trait.TOOLS_ALIKE: lambda call: tools_alike(call.tools),
+    Trait.SPLIT_WORDS: _split_words,
+}
+
+
+class Sent:
+    """One request, as the rows look at it: everything is worked out when a row first asks for it."""
+
+    def __init__(self, facts: Facts, runtime: object, wire: object, style: object, ja4: object, direct: bool) -> None:
+        self.facts, self.runtime, self.wire, self.direct = facts, runtime, wire, direct
+        self.style: frozenset[str] = style if isinstance(style, frozenset) else frozenset()
+        self.ja4 = ja4 if isinstance(ja4, str) else ""
+        lines: dict[str, list[str]] = {}
+        for name, value in facts.headers:
+            lines.setdefault(name, []).append(value)
+        self.headers = {name: ", ".join(values).lower() for name, values in lines.items()}
+        self.agent = self.headers.get("user-agent", "")
+
+    def before(self, first: str, second: str) -> bool:
+        """Whether both headers were sent, the first one before the second."""
+        places = self.places
+        return first in places and second in places and places[first] < places[second]
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each header stands, by name: the first of it."""
+        return {name: -place for place, (name, _) in enumerate(reversed(self.facts.headers))}
+
+    @cached_property
+    def tools(self) -> frozenset[str]:
+        call = self.facts.call
+        return frozenset(call.tools[:MOST_TOOLS]) if call else frozenset()
+
+    def takes(self, wanted: Mapping[str, frozenset[str]]) -> bool:
+        """Whether each of these tools is declared with all of these parameters."""
+        call = self.facts.call
+        known = dict(zip(call.tools[:MOST_TOOLS], call.schemas, strict=False)) if call else {}
+        return all(needed.issubset(known.get(name, ())) for name, needed in wanted.items())
+
+    @cached_property
+    def traits(self) -> frozenset[Trait]:
+        call = self.facts.call
+        return frozenset(trait for trait, shown in _TRAITS.items() if shown(call)) if call else frozenset()
+
+
+Check = Callable[[Sent], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderTest:
+    """What one header's value shows: `contains` all of these texts, or is `equals`; lower-case."""
+
+    header: str
+    contains: tuple[str, ...] = ()
+    equals: str | None = None
+
+    def holds(self, headers: Mapping[str, str]) -> bool:
+        value = headers.get(self.header)
+        if value is None:
+            return False
+        return all(part in value for part in self.contains) and (self.equals is None or value.strip() == self.equals)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: of whom it speaks, and what such software would never send. weak: honest traffic shows it as well."""
+
+    name: str
+    weak: bool
+    runtimes: frozenset[str]
+    agents: tuple[str, ...]
+    not_agents: tuple[str, ...]
+    protocols: frozenset[str]
+    wire: frozenset[str]
+    styles: frozenset[str]
+    keys: int
+    has: frozenset[str]
+    lacks: tuple[str, ...]
+    values: tuple[HeaderTest, ...]
+    http: frozenset[str]
+    alpn: frozenset[str]
+    order: tuple[tuple[str, str], ...]
+    declares: frozenset[str]
+    takes: Mapping[str, frozenset[str]]
+    declares_none: frozenset[str]
+    system: str
+    shows: frozenset[str]
+
+    def speaks_of(self, sent: Sent) -> bool:
+        """Whether the request claims to come from what this row speaks of."""
+        if self.runtimes and sent.runtime not in self.runtimes:
+            return False
+        agent = sent.agent[:LONGEST_AGENT]
+        if (self.agents and not agent.startswith(self.agents)) or (self.not_agents and agent.startswith(self.not_agents)):
+            return False
+        return not self.protocols or sent.facts.protocol in self.protocols
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """What has to hold besides, cheapest first: a check for every part that is written."""
+        made: list[tuple[object, Check]] = [
+            (self.has, lambda sent: sent.headers.keys() >= self.has),
+            (self.lacks, lambda sent: not any(name.startswith(self.lacks) for name in sent.headers)),
+            (self.values, lambda sent: all(test.holds(sent.headers) for test in self.values)),
+            (self.http, lambda sent: sent.direct and sent.facts.http_version in self.http),
+            (self.alpn, lambda sent: sent.ja4[8:10] in self.alpn),
+            (self.wire, lambda sent: sent.wire in self.wire),
+            (self.styles, lambda sent: sent.style >= self.styles and len(sent.facts.keys) >= self.keys),
+            (self.order, lambda sent: sent.direct and all(sent.before(*pair) for pair in self.order)),
+            (self.declares, lambda sent: sent.tools >= self.declares),
+            (self.takes, lambda sent: sent.takes(self.takes)),
+            (self.declares_none, lambda sent: bool(sent.tools) and sent.tools.isdisjoint(self.declares_none)),
+            (self.system, lambda sent: sent.facts.call is not None and sent.facts.call.system.startswith(self.system)),
+            (self.shows, lambda sent: sent.traits >= self.shows),
+        ]
+        return tuple(check for written, check in made if written)
+
+
+class Rows:
+    """The rows of a table. Which of them speak of a claimed client is remembered by what it claims, for a bounded number."""
+
+    def __init__(self, rows: tuple[Row, ...]) -> None:
+        self.rows = rows
+        self.weak = frozenset(row.name for row in rows if row.weak)
+        self._checks = {row.name: row.checks for row in rows}
+        self._of: dict[tuple[object, str, str | None], tuple[tuple[str, tuple[Check, ...]], ...]] = {}
+
+    def contradicted(self, sent: Sent) -> frozenset[str]:
+        """The names of the rows that a request contradicts."""
+        found = []
+        for name, checks in self._speaking_of(sent):
+            for check in checks:
+                if not check(sent):
+                    break
+            else:
+                found.append(name)
+        return frozenset(found)
+
+    @property
+    def remembered(self) -> int:
+        """For how many different claims it is remembered which rows speak of them."""
+        return len(self._of)
+
+    def _speaking_of(self, sent: Sent) -> tuple[tuple[str, tuple[Check, ...]], ...]:
+        claimed = (sent.runtime if isinstance(sent.runtime, str) else None, sent.agent[:LONGEST_AGENT], sent.facts.protocol)
+        found = self._of.get(claimed)
+        if found is None:
+            if len(self._of) >= MOST_CLAIMS:
+                self._of.clear()
+            found = self._of[claimed] = tuple((row.name, self._checks[row.name]) for row in self.rows if row.speaks_of(sent))
+        return found
+
+
+def _words(name: str) -> Field:
+    return Field(listing(text(name), name), default=[])
+
+
+_EMPTY: Final = Shape(lambda node, problems: "" if node.value == "" else text("equals")(node, problems), {"type": "string"})
+_VALUE: Final = {
+    "header": Field(text("header"), required=True, doc="its name"),
+    "contains": Field(listing(text("contains"), "contains"), default=[], doc="texts its value holds, all of them"),
+    "equals": Field(_EMPTY, doc="its whole value; may be empty"),
+}
+_ROW: Final = {
+    "name": Field(text("name", 60), required=True, doc="neutral, never reused"),
+    "why": Field(text("why"), required=True, doc="why such software would never send that"),
+    "weak": Field(flag("weak"), default=False, doc="whether honest traffic shows it as well, such as behind a company's proxy"),
+    "runtimes": Field(listing(one_of(Runtime, "runtime"), "runtimes"), default=[]),
+    "agents": _words("agents"), "not_agents": _words("not_agents"), "protocols": _words("protocols"),
+    "wire": Field(listing(one_of(Runtime, "wire"), "wire"), default=[]),
+    "styles": Field(listing(one_of(Style, "style"), "styles"), default=[]),
+    "keys": Field(whole("keys", 1, 1_000), default=0, doc="with styles: least top-level keys"),
+    "has": _words("has"), "lacks": _words("lacks"),
+    "values": Field(listing(mapping(_VALUE, "a value"), "values"), default=[]),
+    "http": _words("http"), "alpn": _words("alpn"),
+    "order": Field(listing(listing(text("order"), "order"), "order"), default=[], doc="pairs: the first before the second"),
+    "declares": _words("declares"),
+    "takes": Field(entries(listing(text("parameter"), "parameters"), "takes"), default={}, doc="tools, with their parameters"),
+    "declares_none": _words("declares_none"),
+    "system": Field(text("system"), default="", doc="how the system text begins"),
+    "shows": Field(listing(one_of(Trait, "trait"), "shows"), default=[]),
+}  # fmt: skip
+_SEEN: Final = (
+    "wire", "styles", "has", "lacks", "values", "http", "alpn", "order", "declares", "takes", "declares_none", "system",
+    "shows",
+)  # fmt: skip
+_TABLE: Final = {
+    "source": Field(text("source"), required=True), "date": Field(text("date"), required=True),
+    "claims": Field(listing(placed(mapping(_ROW, "a claim")), "claims", empty=False), required=True),
+}  # fmt: skip
+
+
+def load_rows(path: Path) -> Rows:
+    """The rows of a contradictions table. Raises ConfigError with every problem found, each with its place."""
+    problems = Problems(raises=ConfigError)
+    try:
+        table = mapping(_TABLE, "a contradictions table")(read(path), problems)
+    except LoadError as error:
+        raise ConfigError(error.problems) from None
+    written: list[tuple[dict[str, Any], Node]] = table["claims"] or [] if table else []
+    names: set[str] = set()
+    for row, node in written:
+        if not any(row[key] for key in _SEEN):
+            mend = "write what was seen: one of " + ", ".join(_SEEN)
+            problems.add(node.place, f"the claim '{row['name']}' would accuse everybody it speaks of", mend)
+        if row["name"] in names:
+            problems.add(node.place, f"the claim '{row['name']}' stands twice", "give it a name of its own")
+        if any(len(pair) != 2 for pair in row["order"]):
+            problems.add(node.place, "an order takes two header names", "such as [content-length, user-agent]")
+        names |= {row["name"]} - {None}
+    if problems.found or table is None:
+        raise ConfigError(problems.found)
+    return Rows(tuple(_row(row) for row, _ in written))
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    def lower(key: str) -> tuple[str, ...]:
+        return tuple(str(word).lower() for word in row[key])
+
+    values = tuple(
+        HeaderTest(one["header"].lower(), tuple(part.lower() for part in one["contains"]),
+                   one["equals"].lower() if one["equals"] is not None else None)
+        for one in row["values"]
+    )  # fmt: skip
+    return Row(
+        name=row["name"], weak=row["weak"], runtimes=frozenset(row["runtimes"]), agents=lower("agents"),
+        not_agents=lower("not_agents"), protocols=frozenset(row["protocols"]), wire=frozenset(row["wire"]),
+        styles=frozenset(row["styles"]), keys=row["keys"], has=frozenset(lower("has")), lacks=lower("lacks"), values=values,
+        http=frozenset(row["http"]), alpn=frozenset(lower("alpn")),
+        order=tuple((first.lower(), second.lower()) for first, second in row["order"]), declares=frozenset(row["declares"]),
+        takes={name: frozenset(needed) for name, needed in row["takes"].items()},
+        declares_none=frozenset(row["declares_none"]), system=row["system"], shows=frozenset(row["shows"]),
+    )  # fmt: skip
