@@ -10,6 +10,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.common import PATHS, fail
+from gateway.cli.geo_findings import geo_findings
 from gateway.config import load_config
 from gateway.errors import SluiceError
 from gateway.language.lint import lint
@@ -28,12 +29,13 @@ def serve(config: Path) -> None:
     import uvicorn
 
     from gateway.web.app import build
-    from gateway.web.server import Protocol
+    from gateway.web.server import protocol_for
 
     try:
         settings = load_config(config)
         listening = _listen(settings.host, settings.port)
         process = build(settings)
+        geo = geo_findings(settings, wall_clock())
     except SluiceError as error:
         fail(error, 2)
     policy = process.gate.policy
@@ -41,13 +43,13 @@ def serve(config: Path) -> None:
     click.echo(
         f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
     )
-    for finding in lint(policy, today=wall_clock(), catalogue=process.gate.catalogue):
+    for finding in [*lint(policy, today=wall_clock(), catalogue=process.gate.catalogue), *geo]:
         click.echo(finding.line, err=True)
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
     server = uvicorn.Config(
-        process.app, http=Protocol, ws="none", proxy_headers=False, timeout_graceful_shutdown=GRACE,
-        log_level="warning", access_log=False, server_header=False, date_header=False,
+        process.app, http=protocol_for(settings.settings["client_address"]), ws="none", proxy_headers=False,
+        timeout_graceful_shutdown=GRACE, log_level="warning", access_log=False, server_header=False, date_header=False,
     )  # fmt: skip
     gc.collect()
     gc.freeze()  # what stands now stays: collections during a reload need not look through it

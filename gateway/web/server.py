@@ -6,22 +6,31 @@
 - Each connection has an id of its own (the ASGI extension `sluice.connection`): a port is soon used again by somebody else.
 - Trailers are dropped; uvicorn would add them to the headers of a request that is already being served.
 
-Use it as `uvicorn.Config(app, http=Protocol)`.
+Where `client_address.proxy_protocol` is set, connections from trusted proxies begin with a PROXY header (`proxied`), and all
+that follows sees the caller whom it names: peer, address, connection. Others are not believed: what they send is HTTP, and a
+PROXY header is not (400).
+
+Use it as `uvicorn.Config(app, http=protocol_for(settings))`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway.addresses import Networks, number
+from gateway.web.proxied import Opening, Refused
 
 CONNECTION: Final = "sluice.connection"
 LARGEST_HEAD: Final = 256 * 2**10
 TOO_LARGE: Final = b"The request line and headers are too large."
 INVALID: Final = "Invalid HTTP request received."
+HEADER_WAIT: Final = 10.0  # seconds for a whole PROXY header; the specification asks for at least 3
 
 
 class Protocol(HttpToolsProtocol):
@@ -34,7 +43,11 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._connection = f"{self.client[0]}:{self.client[1]}#{next(self._numbers)}" if self.client else ""
+        self._name()
+
+    def _name(self) -> None:
+        """Give the connection its id; a caller without an address has connections of its own all the same."""
+        self._connection = f"{'{}:{}'.format(*self.client) if self.client else ''}#{next(self._numbers)}"
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -92,3 +105,62 @@ class Protocol(HttpToolsProtocol):
             length = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(TOO_LARGE)
             self.transport.write(STATUS_LINE[431] + length + b"connection: close\r\n\r\n" + TOO_LARGE)
         self.transport.close()
+
+
+class ProxiedProtocol(Protocol):
+    """One connection where trusted balancers, and they alone, speak the PROXY protocol. trusted: their networks."""
+
+    trusted: ClassVar[Networks] = Networks()
+    _opening: Opening | None = None
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = number(self.client[0]) if self.client else None
+        if peer is not None and peer in self.trusted:
+            self._opening = Opening()
+            self._waiting = self.loop.call_later(HEADER_WAIT, self._shut, f"no whole PROXY header within {HEADER_WAIT:.0f} s")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._opening is not None:
+            data = self._opened(data)
+        if data:
+            super().data_received(data)
+
+    def _opened(self, data: bytes) -> bytes:
+        """Read on in the PROXY header; the bytes behind it, or none."""
+        assert self._opening is not None
+        found = None if self.transport.is_closing() else self._opening.feed(data)
+        if found is None:
+            return b""
+        if isinstance(found, Refused):
+            self._shut(found.reason)
+            return b""
+        self._opening = None
+        self._stop_waiting()
+        if not found.local:
+            self.client = found.client
+            self._name()
+        return found.rest
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _shut(self, reason: str) -> None:
+        self._stop_waiting()
+        mend = "have it speak the PROXY protocol, or take it out of client_address.trusted_proxies"
+        self.logger.warning("closed a connection from %s: %s; %s", self.client[0] if self.client else "", reason, mend)
+        self.transport.close()
+
+
+def protocol_for(client_address: Mapping[str, Any]) -> type[Protocol]:
+    """The protocol for a section `client_address` of gateway.yaml."""
+    if not client_address.get("proxy_protocol"):
+        return Protocol
+    members = {"trusted": Networks(client_address["trusted_proxies"])}
+    return cast("type[Protocol]", type("TrustingProtocol", (ProxiedProtocol,), members))
