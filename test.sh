@@ -4,6 +4,7 @@ set -eu
 cd "$(dirname "$0")"
 . .ci/setup.sh
 system_package redis-server redis-server
+system_package initdb postgresql
 system_package curl curl
 set_up
 exec .venv/bin/python -m pytest "$@"

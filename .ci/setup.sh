@@ -5,15 +5,19 @@ say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
+have() { # have COMMAND: on the path, or where Debian keeps PostgreSQL's own programs
+    command -v "$1" >/dev/null || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1
+}
+
 system_package() { # system_package COMMAND PACKAGE: have COMMAND, from the system's package manager if need be
-    command -v "$1" >/dev/null && return
+    have "$1" && return
     say "installing $2"
     if command -v apt-get >/dev/null; then
         as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null
     elif command -v dnf >/dev/null; then as_root dnf install -y -q "$2"
     elif command -v brew >/dev/null; then brew install "$2"
     fi
-    command -v "$1" >/dev/null || { say "$1 is needed and could not be installed; please install $2"; exit 1; }
+    have "$1" || { say "$1 is needed and could not be installed; please install $2"; exit 1; }
 }
 
 find_python() {

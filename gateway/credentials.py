@@ -2,17 +2,47 @@
 
 A credential's SHA-256 is hashed again under a secret key (HMAC-SHA256, 16 hexadecimal digits kept). The same key joins
 the same caller across processes; without the secret the hash tells nothing, even about guessable keys.
+
+A request may carry several keys: a header twice, two headers, one in its query. Which of them the upstream reads is the
+upstream's choice, so every place where one might be read is looked at, whatever the protocol: two that differ are two callers.
+So is one value that readers take apart differently: a credential holds neither blanks nor commas (RFC 9110 §11.2, §5.3).
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Final
+from urllib.parse import parse_qsl
 
 from gateway.protocol import Dialect
 
-ANY_SCHEME = (("authorization", "bearer "), ("x-api-key", ""), ("api-key", ""))
+# The names under which servers of these protocols and of their neighbours read keys. An underscore reads like a hyphen on
+# servers that pass headers on as CGI variables.
+CARRIERS: Final = (
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "apikey", "x-litellm-api-key", "ocp-apim-subscription-key",
+)  # fmt: skip
+_CARRIERS: Final = frozenset(CARRIERS)
+QUERY_KEYS: Final = frozenset({"key", "api-key", "apikey", "access-token", "subscription-key", *CARRIERS})
+_NO_KEY: Final = frozenset({  # schemes whose credentials are no API keys
+    "aws4-hmac-sha256", "basic", "digest", "hoba", "mutual", "negotiate", "ntlm", "scram-sha-1", "scram-sha-256", "vapid",
+})  # fmt: skip
+_SCHEMES: Final = frozenset({"bearer", "apikey", "api-key", "token", "key"})
+_APART: Final = re.compile(r"[\s,]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request presented. digest: the SHA-256 of the key it is judged by, None where it has none; different: how many."""
+
+    digest: bytes | None = field(default=None, repr=False)
+    different: int = 0
+
+
+NOTHING: Final = Presented()
 
 
 def credential_hash(digest: bytes, hash_key: bytes) -> str:
@@ -20,11 +50,53 @@ def credential_hash(digest: bytes, hash_key: bytes) -> str:
     return hmac.new(hash_key, digest, sha256).hexdigest()[:16]
 
 
-def find_credential(headers: Iterable[tuple[str, str]], dialect: Dialect | None, hash_key: bytes) -> str | None:
-    """The keyed hash of the key that a request carries, or None."""
-    sent = dict(reversed(list(headers)))
-    for name, scheme in dialect.credential_headers if dialect else ANY_SCHEME:
-        value = sent.get(name, "")
-        if value.lower().startswith(scheme) and (key := value[len(scheme) :].strip()):
-            return credential_hash(sha256(key.encode("utf-8", "surrogateescape")).digest(), hash_key)
-    return None
+def carries(name: str) -> bool:
+    """Whether a key is looked for in the header of this lower-case name."""
+    return name.replace("_", "-") in _CARRIERS
+
+
+def presented(headers: Iterable[tuple[str, str]], query: str = "", dialect: Dialect | None = None) -> Presented:
+    """The keys of a request. Judged by: the first in the protocol's own order of headers, then any other, then the query's."""
+    found: list[tuple[str, str]] = []
+    for name, value in headers:
+        carrier = name.replace("_", "-") if "_" in name else name
+        if carrier in _CARRIERS:
+            found += [(carrier, key) for key in _keys(carrier, value)]
+    if query:
+        found += [("", key) for key in _in_query(query)]
+    if not found:
+        return NOTHING
+    if len(found) == 1:
+        return Presented(_digest(found[0][1]), 1)
+    order = [name for name, _ in dialect.credential_headers] if dialect else list(CARRIERS)
+    chosen = min(found, key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order) + (not pair[0]))
+    return Presented(_digest(chosen[1]), len({key for _, key in found}))
+
+
+def _keys(carrier: str, value: str) -> list[str]:
+    """What readers may take for the key in a header's value: nothing, as in a scheme that carries no API key; one; or several.
+
+    Any blank between scheme and key is read like the one space of RFC 9110. What has parts is the first of them to some
+    readers and the whole to others.
+    """
+    parts = [part for part in _APART.split(value) if part]
+    scheme = parts[0].lower() if parts else ""
+    if carrier == "authorization":
+        if scheme in _NO_KEY or (scheme in _SCHEMES and len(parts) == 1):
+            return []
+        if scheme in _SCHEMES or len(parts) > 1:
+            del parts[0]
+    elif scheme == "bearer" and len(parts) > 1:
+        del parts[0]
+    return parts if len(parts) < 2 else [parts[0], " ".join(parts)]
+
+
+def _in_query(query: str) -> list[str]:
+    """The keys of a query; some servers take a semicolon for an ampersand."""
+    pairs = parse_qsl(query.replace(";", "&"), encoding="utf-8", errors="surrogateescape")
+    named = (value.strip() for name, value in pairs if name.strip().lower().replace("_", "-") in QUERY_KEYS)
+    return [value for value in named if value]
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()

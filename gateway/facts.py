@@ -1,4 +1,4 @@
-"""What one exchange states, plus its time. Nothing here was looked up.
+"""What one exchange states, plus its time. Nothing here was looked up, but for what the account directory says of its key.
 
 Facts are made once, at the door (`web.intake`) or from a record (`replay.sources`), and never change. Prompt text
 and bodies are carried for the signals but never appear in a `repr`; credentials are carried only as keyed hashes.
@@ -26,6 +26,25 @@ class Cause(StrEnum):
     DIRECTORY_UNAVAILABLE = "directory-unavailable"
 
 
+class Freshness(StrEnum):
+    """How current an answer of the account directory is."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What the account directory said of a credential, once, before the exchange was judged.
+
+    entry: the account's values; None where it lists no such credential, or where it is unavailable and nobody knows.
+    """
+
+    entry: Mapping[str, object] | None
+    freshness: Freshness = Freshness.FRESH
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation. `kinds` names the parts it was made of: text, image, tool_use, tool_result, …"""
@@ -40,8 +59,10 @@ class Call:
     """A model call in one shape for every protocol.
 
     `operation` is OpenTelemetry's gen_ai.operation.name (chat, text_completion, embeddings), or count_tokens; `parameters`
-    holds the scalar request parameters by the protocol's own names; `tools` the declared tool names in order; `max_tokens` the
-    most output tokens asked for, whatever the route calls them; `asks_for` what else a rule can take: logprobs, reasoning.
+    holds the scalar request parameters by the protocol's own names; `tools` the declared tool names in order, `schemas` the
+    names of their parameters; `max_tokens` the most output tokens asked for, whatever the route calls them; `asks_for` what
+    else a rule can take: logprobs, reasoning; `presented` what an upstream once issued and the call hands back (signatures of
+    reasoning, encrypted reasoning items, the id of an earlier answer), oldest first.
     """
 
     operation: str
@@ -51,9 +72,11 @@ class Call:
     system: str = field(default="", repr=False)
     messages: tuple[Message, ...] = ()
     tools: tuple[str, ...] = ()
+    schemas: tuple[tuple[str, ...], ...] = ()
     end_user: str | None = field(default=None, repr=False)
     max_tokens: int | None = None
     asks_for: frozenset[str] = frozenset()
+    presented: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,8 @@ class Facts:
     at: microseconds since 1970, handed in by the host or the record. peer: address of the connection's other end;
     connection: an id that is the same for every exchange on one connection. credential: keyed hash of the presented
     key. template: the route's path pattern. size: bytes of the body as sent. cause: why it could not be read, if so.
+    credentials: how many different keys were presented. looked_up: what the account directory said of the credential; one
+    answer for the whole exchange, None where none was asked.
     account: `account.*` values the source already states. recorded: signal values of an audit record (they replace computing).
     """
 
@@ -85,6 +110,8 @@ class Facts:
     detail: str = ""
     account: Mapping[str, object] | None = None
     recorded: Mapping[str, object] | None = field(default=None, repr=False)
+    credentials: int = 0
+    looked_up: LookedUp | None = field(default=None, repr=False)
 
     def header(self, name: str) -> str | None:
         """The first value of a header by its lower-case name."""

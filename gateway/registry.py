@@ -13,17 +13,27 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from gateway.errors import ConfigError, Place, Problem
+from gateway.facts import LookedUp
 from gateway.protocol import Dialect, Route
 from gateway.signals import Signal
 
 BUNDLED = (
     "gateway.plugins.exchange",
     "gateway.plugins.identity",
+    "gateway.plugins.address",
     "gateway.plugins.region",
+    "gateway.plugins.client",
     "gateway.plugins.reseller",
     "gateway.plugins.prompt",
+    "gateway.plugins.suites",
+    "gateway.plugins.conversation",
+    "gateway.plugins.workloads",
+    "gateway.plugins.pace",
+    "gateway.plugins.issued",
+    "gateway.plugins.clusters",
     "gateway.plugins.protocols.openai",
     "gateway.plugins.protocols.anthropic",
+    "gateway.plugins.protocols.gemini",
 )
 GROUP = "sluicegate.plugins"
 
@@ -42,6 +52,36 @@ class Watched(Protocol):
         ...
 
 
+class Lookup(Protocol):
+    """An account directory, as hosts ask it: before an exchange is judged, because judging does no I/O.
+
+    Credentials are named by their keyed hash; a directory that is not in memory is asked by the SHA-256 of the key.
+    """
+
+    def start(self, timer: Callable[[], int]) -> None:
+        """A host is about to judge by it: find out whether it can be asked, and have time pass, by a monotonic clock in µs.
+
+        Until then time stands still, as in a replay. Raises ConfigError where it cannot be asked.
+        """
+        ...
+
+    def find(self, credential: str) -> LookedUp | None:
+        """What is known of a credential in memory; None where the directory must be asked."""
+        ...
+
+    async def fetch(self, credential: str, digest: bytes, network: str = "") -> LookedUp:
+        """Ask the directory, for a caller of this network. Always answers, at the latest after its time-outs; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and threads. It may be asked again after that."""
+        ...
+
+    def health(self) -> dict[str, object]:
+        """As `Watched` says."""
+        ...
+
+
 class Plugin(Protocol):
     """A module that brings signals or protocols. `settings` holds the sections of gateway.yaml by name."""
 
@@ -56,6 +96,7 @@ class Registry:
         self.dialects: dict[str, Dialect] = {}
         self.routes: dict[tuple[str, str], dict[str, tuple[Dialect, Route]]] = {}
         self.watched: dict[str, Watched] = {}
+        self.lookup: Lookup | None = None
 
     def add_signals(self, signals: Iterable[Signal]) -> None:
         for signal in signals:
@@ -74,6 +115,12 @@ class Registry:
                 raise ConfigError([Problem(Place(route.path), f"the protocols {rivals} both claim this route")])
             marks[route.marked_by] = (dialect, route)
 
+    def add_lookup(self, lookup: Lookup) -> None:
+        """Have credentials looked up here. Raises ConfigError where there is such a directory already."""
+        if self.lookup is not None:
+            raise ConfigError([Problem(Place("identity.directory"), "two plugins bring an account directory")])
+        self.lookup = lookup
+
     def watch(self, name: str, thing: Watched) -> None:
         """Have a thing refreshed from time to time and shown in health."""
         self.watched[name] = thing
@@ -81,14 +128,20 @@ class Registry:
     def route(self, method: str, path: str, sent: Callable[[str], str | None]) -> tuple[Dialect, Route] | None:
         """The protocol and route of an exact method and path; nothing is normalised, so nothing can be disguised.
 
+        Where the path names a verb behind the model (`…/models/large-2:generateContent`), the route's calls are of that model.
+
         `sent` gives the value of a header, for paths that two protocols share.
         """
-        marks = self.routes.get((method, path))
+        marks, model = self.routes.get((method, path)), ""
         if marks is None and (cut := path.rfind("/")) > 0:
-            marks = self.routes.get((method, path[:cut] + "/*"))
+            model, verb, _ = (last := path[cut + 1 :]).partition(":")
+            marks = self.routes.get((method, f"{path[:cut]}/*{last[len(model) :]}")) if verb and model else None
+            if marks is None:
+                marks, model = self.routes.get((method, path[:cut] + "/*")), ""
         if marks is None:
             return None
-        return next((found for mark, found in marks.items() if mark and sent(mark) is not None), marks.get(""))
+        found = next((found for mark, found in marks.items() if mark and sent(mark) is not None), marks.get(""))
+        return (found[0], found[1].of_model(model)) if found and model else found
 
 
 def load(settings: Settings | None = None, extra: Iterable[Plugin] = ()) -> Registry:

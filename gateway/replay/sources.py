@@ -7,6 +7,7 @@ and the `Answer` that was given. A line that is neither is counted and named, ne
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import heapq
 import json
@@ -22,7 +23,7 @@ from typing import IO, Any, Final
 
 from gateway.audit.record import recorded_signals
 from gateway.errors import Place, RecordError, did_you_mean
-from gateway.facts import Answer, Cause, End, Facts, Usage
+from gateway.facts import Answer, Cause, End, Facts, Freshness, Usage
 from gateway.signals import Catalogue
 from gateway.values import parse_timestamp
 from gateway.web.intake import Body, Head, Intake
@@ -44,17 +45,26 @@ class Exchange:
     label: str | None = None
 
 
+class UnansweredError(RecordError):
+    """The account directory did not answer for a record: what would be said of this one and all that follow would be wrong."""
+
+
 class Reader:
-    """Reads records. on_error receives every record that cannot be read; `read` and `unreadable` count."""
+    """Reads records. A directory that is not in memory is asked once for each credential, and says what it says now.
+
+    on_error receives every record that cannot be read; `read` and `unreadable` count.
+    """
 
     def __init__(self, intake: Intake, catalogue: Catalogue, on_error: Callable[[RecordError], None] | None = None) -> None:
         self.intake, self.catalogue = intake, catalogue
         self.on_error = on_error or (lambda error: None)
         self.read = self.unreadable = 0
+        self._runner: asyncio.Runner | None = None
 
     def exchanges(self, paths: Iterable[str]) -> Iterator[Exchange]:
-        """The exchanges of all files, in order of time."""
+        """The exchanges of all files, in order of time. Raises UnansweredError where the account directory fails."""
         with ExitStack() as stack:
+            stack.callback(self.close)
             streams = [self._file(name, stack) for name in paths]
             yield from heapq.merge(*map(_in_time, streams), key=_moment)
 
@@ -80,7 +90,9 @@ class Reader:
             if not text.strip():
                 continue
             try:
-                exchange = self.exchange(text, place)
+                exchange = self._exchange(text, place)
+            except UnansweredError:
+                raise
             except RecordError as error:
                 self._unreadable(error)
                 continue
@@ -89,6 +101,12 @@ class Reader:
 
     def exchange(self, text: bytes, place: Place) -> Exchange:
         """The exchange of one line. Raises RecordError."""
+        try:
+            return self._exchange(text, place)
+        finally:
+            self.close()
+
+    def _exchange(self, text: bytes, place: Place) -> Exchange:
         try:
             entry = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -125,7 +143,25 @@ class Reader:
         at, account = parse_timestamp(entry["ts"]), self._account(entry)
         cause = Cause.BODY_TOO_LARGE if size > self.intake.largest else None
         facts = self.intake.facts(head, Body(raw=raw, document=document, size=size, cause=cause), at, account)
+        if self.intake.must_ask(facts):
+            facts = self._looked_up(head, facts, place)
         return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), entry.get("label"))
+
+    def _looked_up(self, head: Head, facts: Facts, place: Place) -> Facts:
+        """The facts with what the directory says of their credential now. Raises UnansweredError."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        facts, lookup = self._runner.run(self.intake.look_up(head, facts)), self.intake.registry.lookup
+        if facts.looked_up is not None and facts.looked_up.freshness is Freshness.UNAVAILABLE and lookup is not None:
+            raise UnansweredError(place, f"the account directory did not answer: {lookup.health()['problem']}")
+        return facts
+
+    def close(self) -> None:
+        """Let go of the directory's connections."""
+        runner, self._runner = self._runner, None
+        if runner is not None and self.intake.registry.lookup is not None:
+            with runner:
+                runner.run(self.intake.registry.lookup.close())
 
     def _account(self, entry: Mapping[str, Any]) -> Mapping[str, object] | None:
         """The account a capture states: an id or a mapping of `account.*`; else its client and upstream key make one."""

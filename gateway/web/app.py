@@ -49,22 +49,29 @@ class Process:
         return await self.reloader.ask()
 
     async def probe(self) -> None:
-        """Ask shared state that last failed once more, so that it is seen to be back even while no requests come."""
+        """Ask shared state and a directory that last failed once more, to see them back even while no requests come."""
         state = self.gate.state
         if not isinstance(state, MemoryState) and state.health().get("problem"):
             with contextlib.suppress(StateError):  # health() says what it was
                 await state.apply(Batch(0))
+        lookup = self.assembly.registry.lookup
+        if lookup is not None and lookup.health().get("problem"):
+            await lookup.fetch("", bytes(32))  # nobody's key
 
     def health(self) -> dict[str, object]:
         """What works, what does not, and what is in force."""
-        parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in self.assembly.registry.watched.items()}
+        registry = self.assembly.registry
+        parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in registry.watched.items()}
         parts["audit"] = self.trail.health()
         parts["state"] = {**self.gate.state.health(), "failures": self.gate.state_failures}
         problems = [f"{name}: {part['problem']}" for name, part in parts.items() if part.get("problem")]
         if not self.assembly.config.lasting_key:
             parts["identity"] = {"note": "no hash key is set: hashes will not join with those of another run"}
         policy = {"digest": self.gate.policy.digest, "version": self.gate.policy.version, "mode": str(self.gate.mode)}
-        reloads, ready = self.reloader.health(), not problems  # with its last good policy a process is as ready as before
+        remote = [] if registry.lookup is None else [registry.lookup.health()]
+        # with the last good policy, or edition of a file, a process is as ready as before
+        ready = not any(part.get("problem") for part in [parts["audit"], parts["state"], *remote])
+        reloads = self.reloader.health()
         if reloads["problem"]:
             problems.append(f"policy: the last reload was refused: {reloads['problem']}")
         parts["rules"] = self.gate.quarantine.health()
@@ -115,6 +122,8 @@ async def _lifespan(process: Process) -> AsyncIterator[None]:
         yield
     finally:
         await process.proxy.close()
+        if (lookup := process.assembly.registry.lookup) is not None:
+            await lookup.close()
         close = getattr(process.gate.state, "close", None)
         if close is not None:
             await close()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.audit.trail import Trail
 from gateway.config import Config, StateSettings, default_config, load_config
@@ -27,6 +27,9 @@ from gateway.web.exchange import Door
 from gateway.web.intake import Intake
 
 REFRESH: Final = SECOND
+STINT: Final = 500  # µs of work
+REST: Final = 0.001  # seconds between two stints
+T = TypeVar("T")
 
 
 def wall_clock() -> int:
@@ -56,7 +59,31 @@ class Refresher:
 
     def _refresh(self) -> None:
         for thing in self._registry.watched.values():
-            thing.refresh()
+            try:
+                politely(thing.refresh)
+            except Exception as error:  # a provider may be third-party code: what it does must not keep the others from theirs
+                _to_operators(f"a changed file was not read again: {type(error).__name__}: {error}")
+
+
+def politely(work: Callable[[], T]) -> T:
+    """Do a piece of work in this thread in stints of STINT µs with rests in between, wherever in it a function is called.
+
+    Threads of one Python process take turns, and a turn lasts until the other asks for it and has waited; a thread that simply
+    worked would take every second turn. So it rests after each stint, and the event loop finds the interpreter free.
+    """
+    since = timer()
+
+    def breathe(*event: object) -> None:
+        nonlocal since
+        if timer() - since >= STINT:
+            time.sleep(REST)
+            since = timer()
+
+    sys.setprofile(breathe)  # of this thread only
+    try:
+        return work()
+    finally:
+        sys.setprofile(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +99,17 @@ class Assembly:
 
 def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink | None = None) -> Assembly:
     """The parts of a config. Raises ConfigError, PolicyError or StateError; opens nothing before it knows they fit."""
-    registry = load_registry(config.settings)
+    registry = load_registry({**config.settings, "clock": clock})
     known_protocols(config, registry)
     policy, state = load(config.policy, registry.signals), open_state(config.state)
+    if registry.lookup is not None:
+        registry.lookup.start(timer)
     trail = _open_trail(config)
     sinks = [found for found in (trail, sink) if found is not None]
     gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks), tell=_to_operators)
     intake = Intake(registry, config.hash_key, config.largest_body)
-    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry))
+    link = config.settings.get("declare", {}).get("link", "")
+    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry), link)
     return Assembly(config, registry, gate, trail, door)
 
 

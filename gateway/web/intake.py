@@ -7,20 +7,24 @@ What cannot be read becomes a `Cause` in the facts, never an exception: the gate
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Final, NoReturn
 
-from gateway.credentials import find_credential
-from gateway.facts import Call, Cause, Facts
+from gateway.credentials import credential_hash, presented
+from gateway.facts import Call, Cause, Facts, Freshness, LookedUp
 from gateway.protocol import Dialect, Route, Unreadable
 from gateway.registry import Registry
+from gateway.signals import View
 
 MAX_DEPTH: Final = 100
 _WBITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_LONG_SEGMENT: Final = re.compile(r"[^/]{20,}")
 _JSON_TYPES: Final = ("application/json", "text/json")
+_NOT_YET: Final = LookedUp(None, Freshness.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,32 @@ class Intake:
         if cause is None and route is not None and route.read is not None:
             call, detail = _call(route, document)
             cause = Cause.BODY_MALFORMED if call is None else None
+        keyed = presented(head.headers, head.query, dialect)
+        credential = credential_hash(keyed.digest, self.hash_key) if keyed.digest else None
+        lookup = self.registry.lookup if credential and account is None else None
         return Facts(
-            at=at, method=head.method, path=head.path, http_version=head.http_version, headers=head.headers, peer=head.peer,
-            connection=head.connection, credential=find_credential(head.headers, dialect, self.hash_key),
+            at=at, method=head.method, path=head.path if route else shown(head.path),
+            http_version=head.http_version, headers=head.headers, peer=head.peer,
+            connection=head.connection, credential=credential, credentials=keyed.different,
             protocol=dialect.name if dialect else None, route=route.name if route else None,
             template=route.path if route else None,
             size=body.size if body.size is not None else len(body.raw or b""), body=raw, keys=keys, call=call, cause=cause,
-            detail=detail, account=account,
+            detail=detail, account=account, looked_up=(lookup.find(credential) or _NOT_YET) if lookup and credential else None,
         )  # fmt: skip
+
+    def must_ask(self, facts: Facts) -> bool:
+        """Whether the account directory has to be asked before these facts are judged; until then it counts as unavailable."""
+        return facts.looked_up is _NOT_YET
+
+    async def look_up(self, head: Head, facts: Facts) -> Facts:
+        """The facts with what the account directory says of their credential; the answer then holds for the whole exchange."""
+        found, lookup = self.route(head), self.registry.lookup
+        digest = presented(head.headers, head.query, found[0] if found else None).digest
+        if lookup is None or facts.credential is None or digest is None:
+            return facts
+        network = View(facts, self.registry.signals).get("client.network")
+        turn = network if isinstance(network, str) else ""
+        return replace(facts, looked_up=await lookup.fetch(facts.credential, digest, turn))
 
     def _read(self, head: Head, raw: bytes) -> tuple[bytes | None, object, Cause | None, str]:
         kind = (head.joined("content-type") or "application/json").partition(";")[0].strip()
@@ -117,6 +139,11 @@ class Intake:
             return raw, strict_json(raw), None, ""
         except Unreadable as error:
             return raw, None, Cause.BODY_MALFORMED, str(error)
+
+
+def shown(path: str) -> str:
+    """A path that nobody knows, as it may be kept: long segments are left out, because keys get into paths by mistake."""
+    return _LONG_SEGMENT.sub("…", path)
 
 
 def _call(route: Route, document: object) -> tuple[Call | None, str]:
@@ -164,8 +191,8 @@ def strict_json(raw: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise Unreadable(f"the key '{twice[:80]}' stands twice in one object")
     return found
 

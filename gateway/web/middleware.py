@@ -45,9 +45,12 @@ class PolicyMiddleware:
     """Judges every HTTP request before `app` sees it.
 
     policy: packs, or folders of packs (or one); the bundled ones if left out. config: a gateway.yaml whose identity, geo,
-    state, audit and other sections are used (its `listen` and `upstreams` are not). mode: the overall mode. sink: receives
-    every settled judgement, besides the file that `config` names. door: everything assembled already, in place of the rest.
-    address: the head as the host should have seen it, for tests that replay traffic. Raises ConfigError or PolicyError.
+    state, audit and other sections are used (its `listen` and `upstreams` are not, nor `client_address.proxy_protocol`: the
+    server before the app sees the connection first, and has to read PROXY headers itself). mode: the overall mode. sink:
+    receives every settled judgement, besides the file that `config` names. door: everything assembled already, in place of
+    the rest. address: the head as the host should have seen it, for tests that replay traffic.
+
+    Raises ConfigError or PolicyError.
     """
 
     def __init__(
@@ -66,21 +69,25 @@ class PolicyMiddleware:
         assembly = assemble_inside(policy, config, mode, sink) if door is None else None
         self.trail = assembly.trail if assembly else None
         self.door: Door = assembly.door if assembly else door  # type: ignore[assignment]
+        self._lookup = assembly.registry.lookup if assembly else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             try:
                 await self.app(scope, receive, send)
             finally:
-                if self.trail is not None and scope["type"] == "lifespan":
-                    await asyncio.to_thread(self.trail.flush)
+                if scope["type"] == "lifespan":
+                    await self._end()
             return
         if self.door.refresher is not None:
             self.door.refresher.tick()
         exchange = Exchange(self.door, self.address(head_of(scope)))
         if not await _read_body(exchange, scope, receive):
             return
-        judgement = await self.door.gate.judge_remote(exchange.facts())
+        facts = exchange.facts()
+        if self.door.intake.must_ask(facts):
+            facts = await self.door.intake.look_up(exchange.head, facts)
+        judgement = await self.door.gate.judge_remote(facts)
         try:
             await self._carry_out(exchange.judged(judgement), exchange, scope, receive, send)
         except asyncio.CancelledError:
@@ -90,6 +97,13 @@ class PolicyMiddleware:
             await self._settle(exchange, End.UPSTREAM_CUT if exchange.begun else End.UPSTREAM_FAILED)
             raise
         await self._settle(exchange, End.UPSTREAM_CUT)
+
+    async def _end(self) -> None:
+        """The host stops: write what is to be written, and let go of what was assembled here."""
+        if self.trail is not None:
+            await asyncio.to_thread(self.trail.flush)
+        if self._lookup is not None:
+            await self._lookup.close()
 
     async def _carry_out(self, plan: Refuse | Forward, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         async def tapped(message: MutableMapping[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """The policy loaded again while requests are served: whole or not at all, and without holding anybody up.
 
-Reading, checking and compiling happen in a thread of their own that works in short stints. Threads of one Python process take
-turns, and a turn lasts until the other asks for it and has waited; a thread that simply worked would take every second turn.
-So this one rests after each stint, however deep in the work it is, and the event loop finds the interpreter free.
+Reading, checking and compiling happen in a thread of their own that works in short stints, however deep in the work it is
+(`door.politely`).
 
 What is put in force is complete by then. Counters go on, running exchanges end under the policy that judged them, and what
 cannot be loaded changes nothing but the health of the process.
@@ -12,23 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
 
+from gateway.engine import under
 from gateway.errors import LoadError
-from gateway.gate import Gate, under
+from gateway.gate import Gate
 from gateway.language.compile import load
 from gateway.language.emit import compiled
 from gateway.language.lint import lint
 from gateway.language.policy import Policy
 from gateway.values import timestamp_text
-from gateway.web.door import timer
-
-STINT: Final = 500  # µs of work
-REST: Final = 0.001  # seconds between two stints
-T = TypeVar("T")
+from gateway.web.door import politely
 
 
 class Reloader:
@@ -105,23 +99,6 @@ class Reloader:
         kept = _named(self._gate.policy)
         _say(f"sluice: policy not loaded, {kept} stays in force:", why)
         return False
-
-
-def politely(work: Callable[[], T]) -> T:
-    """Do a piece of work in this thread in stints of STINT µs with rests in between, wherever in it a function is called."""
-    since = timer()
-
-    def breathe(*event: object) -> None:
-        nonlocal since
-        if timer() - since >= STINT:
-            time.sleep(REST)
-            since = timer()
-
-    sys.setprofile(breathe)  # of this thread only
-    try:
-        return work()
-    finally:
-        sys.setprofile(None)
 
 
 def _say(*lines: str) -> None:

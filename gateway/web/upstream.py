@@ -17,6 +17,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.credentials import carries
 from gateway.decision import Public
 from gateway.facts import End
 from gateway.values import SECOND
@@ -167,8 +168,8 @@ def request_headers(scope: Scope) -> CIMultiDict[str]:
 
 
 def _ours(name: str) -> bool:
-    """Headers that the gateway wrote, which a caller must not be able to name away."""
-    return name.startswith(OWN_PREFIX) or name == "traceparent"
+    """Headers that the gateway wrote or judged a caller by, which a caller must not be able to name away."""
+    return name.startswith(OWN_PREFIX) or name == "traceparent" or carries(name)
 
 
 def _text(value: bytes) -> str:

@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,40 @@ def test_a_port_used_again_is_another_connection() -> None:
                     assert connection.recv(4_096).startswith(b"HTTP/1.1 204")
     first, again, second, once_more = seen
     assert first == again != second == once_more
+
+
+def test_whoever_holds_back_the_end_of_a_body_saves_up_no_quota(tmp_path: Path) -> None:
+    """Limits count when a request is whole: twelve begun over three seconds and ended at once are twelve at once."""
+    pack = "pack: p\nversion: 1\nlanguage: 1\nrules: []\nlimits:\n  - {id: p.r, per: [account.id], limit: 2 requests/second,"
+    (tmp_path / "p.yaml").write_text(f"{pack} window: moving, on_missing: refuse, mode: enforce}}\n")
+    app, body = PolicyMiddleware(SITE, policy=tmp_path / "p.yaml"), json.dumps(BODY).encode()
+    found: list[int] = []
+
+    async def one(begin: float, whole: asyncio.Event) -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            yield body[:5]
+            await whole.wait()
+            yield body[5:]
+
+        await asyncio.sleep(begin)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+            found.append((await client.post("/v1/chat/completions", headers=headers, content=parts())).status_code)
+
+    async def all_of_them() -> None:
+        whole = asyncio.Event()
+        asyncio.get_running_loop().call_later(3.2, whole.set)
+        await asyncio.gather(*(one(number / 4, whole) for number in range(12)))
+
+    asyncio.run(all_of_them())
+    assert sorted(found) == [200, 200, *[429] * 10]
+
+
+def test_a_path_nobody_knows_is_kept_without_its_long_segments(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("audit: {records: a.jsonl}\n")
+    app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
+    assert post(app, path="/v1/sk-canary-0123456789abcdef/models").status_code == 404
+    assert app.trail is not None
+    app.trail.flush()
+    record = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])
+    assert (record["exchange"]["path"], "canary" in json.dumps(record)) == ("/v1/…/models", False)

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
-from gateway.web.reload import REST, STINT, politely
+from gateway.web.door import REST, STINT, politely
 from tests.web.faulty import Faulty
 from tests.web.running import PATIENCE, Gateway, gateway
 
