@@ -18,14 +18,18 @@ from gateway.decision import Mode
 from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
 from gateway.errors import ConfigError, LoadError, Place, Problem, did_you_mean
 from gateway.facts import Cause
-from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, CauseWord
+from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, AddressHeader, CauseWord
 from gateway.strict.document import Node, contents, read
 from gateway.strict.shapes import Problems, mapping
 from gateway.values import SECOND
 
 HASH_KEY_VARIABLE: Final = "SLUICE_HASH_KEY"
 LARGEST_KEY: Final = 2**16
-PLUGIN_SECTIONS: Final = ("identity", "client_address", "geo", "reseller", "declare")
+REMOTE_ONLY: Final = {
+    "query": "an SQL database", "token_file": "an HTTP service", "timeout": "a directory that is asked",
+    "cache": "a directory that is asked", "on_failure": "a directory that is asked",
+}  # fmt: skip
+PLUGIN_SECTIONS: Final = ("identity", "client_address", "geo", "reseller", "declare", "clusters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,11 @@ class StateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything in gateway.yaml. `settings` holds the sections that plugins read, by name."""
+    """Everything in gateway.yaml.
+
+    settings: the sections that plugins read, by name; and under `places` where each of them and of their keys stands in the
+    file, by dotted name (`identity`, `identity.directory`), for messages.
+    """
 
     source: str
     host: str
@@ -93,6 +101,8 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     if entry is not None:
         _causes(entry["fail"], node, needs_upstreams, problems)
         _files(entry, node, problems)
+        _client_address(entry["client_address"] or {}, node, problems)
+        _directory(entry["identity"] or {}, node, problems)
         if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
             problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
     if entry is None or problems.found:
@@ -103,14 +113,26 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     on_failure = Fail(state.pop("on_failure"))
     audit = entry["audit"] or {"records": None, "otlp": "", "keep": 1.0}
     host, port = entry["listen"]
-    settings = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
+    given = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
+    settings = {**given, "identity": {**given["identity"], "hash_key": key}, "places": _places(node)}
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: UpstreamSettings(**values) for name, values in entry["upstreams"].items()},
         fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
-        lasting_key=lasting, settings={**settings, "identity": {**settings["identity"], "hash_key": key}},
+        lasting_key=lasting, settings=settings,
     )  # fmt: skip
+
+
+def _places(node: Node) -> dict[str, Place]:
+    """Where the sections that plugins read stand, and the values of their keys."""
+    written = node.value if isinstance(node.value, dict) else {}
+    found: dict[str, Place] = {}
+    for name in (name for name in PLUGIN_SECTIONS if name in written):
+        found[name] = written[name].named
+        below = written[name].value
+        found |= {f"{name}.{key}": child.place for key, child in below.items()} if isinstance(below, dict) else {}
+    return found
 
 
 def _causes(fail: Mapping[str, Fail], node: Node, needs_upstreams: bool, problems: Problems) -> None:
@@ -136,6 +158,41 @@ def _files(entry: Mapping[str, Any], node: Node, problems: Problems) -> None:
                     assert isinstance(node.value, dict)
                     place = node.value[section].at(key)
                     problems.add(place, f"{key}: there is no file {file}", "paths are relative to this file")
+
+
+def _client_address(given: Mapping[str, Any], node: Node, problems: Problems) -> None:
+    """Report settings of the caller's address that contradict each other, or that would believe nobody in silence."""
+    section = node.value.get("client_address") if isinstance(node.value, dict) else None
+    trusted, hops = given.get("trusted_proxies"), given.get("hops")
+    if section is None:
+        return
+    if trusted and hops:
+        mend = "keep 'trusted_proxies' where the addresses of the proxies are known, else 'hops'"
+        problems.add(section.at("hops"), "client_address has both 'trusted_proxies' and 'hops'", mend)
+    if hops and hops > 1 and given.get("header") == AddressHeader.X_REAL_IP:
+        mend = "write hops: 1, or have the proxies write x-forwarded-for or forwarded"
+        problems.add(section.at("hops"), f"hops: x-real-ip names one address, not {hops}", mend)
+    if given.get("proxy_protocol") and not trusted:
+        mend = "name the balancers that speak it in 'trusted_proxies'"
+        problems.add(section.at("proxy_protocol"), "proxy_protocol: nobody is trusted to speak it", mend)
+    written = section.value if isinstance(section.value, dict) else {}
+    believed = any(written[key].value for key in ("trusted_proxies", "hops") if key in written)
+    for key in ("header", "ja4"):
+        if key in written and not believed:
+            mend = f"name the proxies in 'trusted_proxies', or their number in 'hops'; else remove '{key}'"
+            problems.add(section.at(key), f"{key}: nobody is trusted to write it, so it is never read", mend)
+
+
+def _directory(given: Mapping[str, Any], node: Node, problems: Problems) -> None:
+    """Report settings of a directory that is asked, where the directory is a file or there is none."""
+    section = node.value.get("identity") if isinstance(node.value, dict) else None
+    written, directory = section.value if section else None, given.get("directory")
+    if not isinstance(written, dict) or ("directory" in written and not isinstance(directory, Path)):
+        return
+    why = "the directory is a file" if directory else "there is no directory"
+    for key, meant in REMOTE_ONLY.items():
+        if key in written:
+            problems.add(written[key].named, f"'{key}' is for {meant}, but {why}", f"remove '{key}'")
 
 
 def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], on_failure: Fail) -> FailModes:

@@ -72,7 +72,8 @@ class RuleEnd:
     action: what it asks for in the enforced view (ALLOW unless it matched and is enforced); would: what it asks for as
     if every shadow rule were enforced. missing: the values an unknown lacked, or those without which a matched throttle could
     not count, or a restriction not take, and so yielded. excepted: the exception that applied. abstained: the declared
-    workload it left alone. mode: the one in force for this exchange, which a share can lower.
+    workload it left alone. mode: the one in force for this exchange, which a share can lower. asks: the kind of workload that
+    the caller is asked to declare because of it; would_ask: the same as if every shadow rule were enforced.
     """
 
     rule: str
@@ -86,6 +87,8 @@ class RuleEnd:
     corroborated: tuple[str, ...] = ()
     step: int | None = None
     abstained: str = ""
+    asks: str = ""
+    would_ask: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,18 @@ class Refusal:
     link: str | None = None
 
 
+class Asked(NamedTuple):
+    """What a caller is asked to declare: a workload of this kind. by: the rules that ask, by id."""
+
+    kind: str
+    by: tuple[str, ...]
+
+    @property
+    def code(self) -> str:
+        """The public code that callers may program against, such as `declare-relay`."""
+        return f"declare-{self.kind}"
+
+
 @dataclass(frozen=True, slots=True)
 class Restriction:
     """Less than was asked for: the most `max_tokens` and `n`, and whether log probabilities and reasoning stay."""
@@ -162,7 +177,7 @@ class Outcome:
 
     reference: what the caller is given to ask about the decision. tags: added to the request upstream. delay: µs to
     hold the request. restriction: what is taken from the request, and `reason` what the caller is told of it. rooms: every
-    limit that was looked at. headers: the plan limits to publish.
+    limit that was looked at. headers: the plan limits to publish. asked: what the caller is asked to declare, by kind.
     """
 
     id: str
@@ -180,3 +195,4 @@ class Outcome:
     rooms: tuple[Room, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     state_error: str = ""
+    asked: tuple[Asked, ...] = ()

@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import reduce
 from typing import Final
 
-from gateway.decision import Action, Decision, Mode, Public, Refusal, Restriction, Room, Verdict
+from gateway.decision import Action, Asked, Decision, Mode, Public, Refusal, Restriction, Room, Verdict
 from gateway.engine import Evaluated, Prepared
 from gateway.facts import Cause
 from gateway.language.policy import Effect, PlanLimit, Rule
@@ -97,6 +97,7 @@ class Enforced:
     delay: int = 0
     restriction: Restriction | None = None
     reason: Public | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 def enforce(
@@ -113,6 +114,7 @@ def enforce(
         for ended, end in zip(evaluated.ends, decision.ends, strict=True)
         if ended.effect is not None and end.verdict is Verdict.MATCH and end.action is ended.effect.action
     ]
+    asked = _asked(evaluated)
     refusal = _refusal(decision, acting, prepared, rooms, trouble, at)
     action = _action_of(refusal, decision)
     would = max(decision.would, action, Action.THROTTLE if any(not room.allowed for room in rooms) else Action.ALLOW)
@@ -121,12 +123,22 @@ def enforce(
     tags = tuple(sorted({effect.tag for _, effect in acting if effect.action is Action.TAG}))
     delay = max((effect.hold for _, effect in acting if effect.action is Action.DELAY), default=0)
     if refusal is not None:
-        return Enforced(action, would, refusal)
+        return Enforced(action, would, refusal, asked=asked)
     restricting = sorted(
         ((rule, effect.restriction) for rule, effect in acting if effect.restriction), key=lambda pair: pair[0].id
     )
     restriction = reduce(Restriction.and_also, (demand for _, demand in restricting)) if restricting else None
-    return Enforced(action, would, None, tags, delay, restriction, restricting[0][0].public if restricting else None)
+    reason = restricting[0][0].public if restricting else None
+    return Enforced(action, would, None, tags, delay, restriction, reason, asked)
+
+
+def _asked(evaluated: Evaluated) -> tuple[Asked, ...]:
+    """What enforced matches that stand ask the caller to declare, whatever else they do and whether or not a limit had room."""
+    found: dict[str, list[str]] = {}
+    for end in evaluated.ends:
+        if end.effect is not None and end.effect.ask and end.counts:
+            found.setdefault(end.effect.ask, []).append(end.rule.id)
+    return tuple([Asked(kind, tuple(sorted(by))) for kind, by in sorted(found.items())]) if found else ()
 
 
 def rate_headers(plans: list[PlanLimit], rooms: list[Room], at: int) -> tuple[tuple[str, str], ...]:
@@ -175,7 +187,7 @@ def _refusal(
         status, public = CAUSE_ANSWERS[trouble.cause]
         if trouble.detail:
             public = Public(public.code, f"{public.message}: {trouble.detail}")
-        return Refusal(status, public, (f"intake:{trouble.cause}",))
+        return Refusal(status, public, (f"intake:{trouble.cause}",), _STATE_RETRY if status == 503 else None)
     if trouble.state_down:
         return Refusal(503, _STATE_DOWN, ("state",), retry_after=_STATE_RETRY)
     if keyless := tuple(plan.limit.id for plan in prepared.refusing if plan.mode is Mode.ENFORCE):

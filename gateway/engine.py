@@ -18,17 +18,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from gateway.counting import Counting
 from gateway.decision import Action, Decision, Mode, Room, RuleEnd
+from gateway.declarations import Declarations, kinds_read
 from gateway.evaluation import Ended as Ended
 from gateway.evaluation import Evaluated as Evaluated
 from gateway.evaluation import Rules
-from gateway.language.measures import Measure
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
 from gateway.language.program import NOTHING_COUNTED
-from gateway.readings import counted, generates, key_of, labels_of, reserved, spent
+from gateway.readings import generates, key_of, labels_of, reserved, spent
 from gateway.signals import Catalogue, View
 from gateway.state.operations import NO_ZERO, Batch, Reply, Sight, Take, Unit
-from gateway.values import Failed, Missing
+from gateway.values import AtLeast, Missing
 
 NO_STATE = Missing("state unavailable")
 NOBODY_RESTS: Mapping[str, str] = {}
@@ -69,15 +70,17 @@ class Engine:
         rules = self.rules.rules
         self._families = sorted({rule.family for rule in rules})
         counted = {label for rule in rules for measure in rule.measures.values() for label in labels_of(measure)}
-        counted |= {workload.ceiling.measure.label for workload in self.rules.workloads if workload.ceiling}
-        self._measures = [measure for measure in policy.measures if measure.label in counted]
-        self._may_be_empty = any(measure.window.kind in NO_ZERO for measure in self._measures)
+        measures = [measure for measure in policy.measures if measure.label in counted]
+        self._counting = Counting(measures)
+        self._may_be_empty = any(measure.window.kind in NO_ZERO for measure in measures)
         specs = [rule.corroborate for rule in rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
+        self.declarations = Declarations(policy.workloads, kinds_read(rules))
         acting = [rule for rule in rules if rule.mode is Mode.ENFORCE]
-        kinds = {kind for rule in acting for kind in rule.abstain_for}
-        ceilings = {work.ceiling.measure.label for work in self.rules.workloads if work.ceiling and work.kind in kinds}
-        self._needed = {name for rule in acting for measure in rule.measures.values() for name in labels_of(measure)} | ceilings
+        kinds = kinds_read(acting, evidence=False)
+        parts = [part for work in policy.workloads if work.kind in kinds for part in (work.ceiling, work.items) if part]
+        self._needed = {name for rule in acting for measure in rule.measures.values() for name in labels_of(measure)}
+        self._needed |= {part.measure.label for part in parts}
         self._vouching = [rule.corroborate for rule in acting if rule.corroborate]
 
     def prepare(self, view: View, limits: bool = True, owner: str = "") -> Prepared:
@@ -86,8 +89,12 @@ class Engine:
         owner: the name under which the exchange holds leases.
         """
         prepared = Prepared(Batch(view.facts.at))
-        for measure in self._measures:
-            self._sight(measure, view, prepared, count=not measure.settled)
+        if self.declarations:
+            self._declare(view, prepared)
+        labels, sights, values = self._counting.sights(view, over=False)
+        prepared.labels += labels
+        prepared.batch.sights += sights
+        prepared.values |= values
         for corroborate in self._corroborations:
             key = key_of(corroborate.per, view)
             if not isinstance(key, tuple):
@@ -118,13 +125,15 @@ class Engine:
             values = {label: NOTHING_COUNTED if reading is None else reading for label, reading in values.items()}
         if prepared.values:
             values |= prepared.values
+        if view.declared is not None:
+            view.declared.settle(values)
         ends = self.rules.ends(view, values, resting)
         if not prepared.noted and not ends:
             return Evaluated(ends, values)
         seen: list[tuple[Corroborate, str, bool]] = []
         if prepared.noted:
             for noted, reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):
-                if isinstance(reading, int) and reading > 0:
+                if (isinstance(reading, int) and reading > 0) or (isinstance(reading, AtLeast) and reading.count > 0):
                     corroborate, family, enforced = noted
                     values[corroborate.notes[family, enforced].label] = reading
                     seen.append(noted)
@@ -186,10 +195,7 @@ class Engine:
 
     def settle(self, view: View, evaluated: Evaluated) -> Batch:
         """What is counted once the exchange is over: measures on the answer, and notes of the matches."""
-        prepared = Prepared(Batch(view.facts.at))
-        for measure in self._measures:
-            if measure.settled:
-                self._sight(measure, view, prepared, count=True)
+        prepared = Prepared(Batch(view.facts.at, self._counting.sights(view, over=True)[1]))
         matched = [end for end in evaluated.ends if end.counts]
         for corroborate in self._corroborations if matched else ():
             key = key_of(corroborate.per, view)
@@ -201,21 +207,15 @@ class Engine:
                     prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, 1))
         return prepared.batch
 
-    def _sight(self, measure: Measure, view: View, prepared: Prepared, count: bool) -> None:
-        key = key_of(measure.per, view)
-        if not isinstance(key, tuple):
-            prepared.values[measure.label] = key
-            return
-        try:
-            value = counted(measure, view) if count else None
-        except Exception as error:  # a provider of the wrong type: its rules end as error, the others go on
-            prepared.values[measure.label] = Failed(f"{type(error).__name__}: {error}")
-            return
-        if isinstance(value, Failed):
-            prepared.values[measure.label] = value
-            return
-        prepared.labels.append(measure.label)
-        prepared.batch.sights.append(Sight(measure.window, key, value))
+    def _declare(self, view: View, prepared: Prepared) -> None:
+        """Find the declared workloads that cover an exchange, and name what is counted of them."""
+        coverage = view.declared = self.declarations.of(view)
+        for label, asked in coverage.counting():
+            if isinstance(asked, Sight):
+                prepared.labels.append(label)
+                prepared.batch.sights.append(asked)
+            else:
+                prepared.values[label] = asked
 
     def _plan(self, plan: PlanLimit, view: View, prepared: Prepared, owner: str) -> None:
         try:
@@ -238,6 +238,22 @@ class Engine:
         shadow, holder = plan.limit.shadow, owner if plan.limit.unit is Unit.CONCURRENT else ""
         (prepared.shadow_plans if shadow else prepared.plans).append(plan)
         (prepared.batch.shadow_takes if shadow else prepared.batch.takes).append(Take(plan.limit, key, cost or 0, holder))
+
+
+def under(policy: Policy, mode: Mode) -> Policy:
+    """The policy as it acts below an overall mode: in shadow, every rule and limit counts on shadow counters."""
+    if mode is Mode.ENFORCE:
+        return policy
+    rules = []
+    for rule in policy.rules:
+        lowered = rule.mode.under(mode)
+        effects = tuple(
+            replace(effect, limit=replace(effect.limit, shadow=True)) if effect.limit else effect
+            for effect in rule.response.effects
+        )
+        rules.append(replace(rule, mode=lowered, response=replace(rule.response, effects=effects)))
+    limits = [replace(plan, mode=plan.mode.under(mode), limit=replace(plan.limit, shadow=True)) for plan in policy.limits]
+    return replace(policy, rules=tuple(rules), limits=tuple(limits))
 
 
 def _take(effect: Effect | None, view: View) -> Take | None:

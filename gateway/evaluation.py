@@ -71,8 +71,6 @@ class Rules:
     def __init__(self, policy: Policy, catalogue: Catalogue) -> None:
         program = compiled(policy, catalogue)
         self.rules, self.run = program.rules, program.run
-        abstaining = {kind for rule in self.rules for kind in rule.abstain_for}
-        self.workloads = [workload for workload in policy.workloads if workload.kind in abstaining]
         self._told: dict[tuple[object, ...], RuleEnd] = {}
         self._corroborating = any(rule.corroborate for rule in self.rules)
         self._sure = [self._always(rule) for rule in self.rules]
@@ -124,7 +122,7 @@ class Rules:
         step = end.step if end.rule.response.of else None
         what = (
             end.rule.id, end.mode, end.verdict, _action(end.effect, full), _action(end.would, would_full),
-            end.missing, end.error, end.excepted, end.corroborated, step, end.abstained,
+            end.missing, end.error, end.excepted, end.corroborated, step, end.abstained, _asks(end.effect), _asks(end.would),
         )  # fmt: skip
         found = self._told.get(what)
         if found is None:
@@ -153,7 +151,7 @@ class Rules:
                 missing, failure = lacking(rule.when, values)
                 return Ended(rule, Verdict.ERROR if failure else Verdict.UNKNOWN, mode, missing, failure)
             excepted = exception_of(rule, view) if rule.exceptions else ""
-            abstained = abstention_of(rule, self.workloads, view, measured) if rule.abstain_for else ""
+            abstained = abstention_of(rule, view) if rule.abstain_for else ""
         except Exception as error:  # a rule that breaks (a provider of the wrong type) must not decide for the others
             return Ended(rule, Verdict.ERROR, rule.mode, error=f"{type(error).__name__}: {error}")
         if excepted or abstained:
@@ -163,7 +161,7 @@ class Rules:
         keyless = tuple([name for name in effect.per if isinstance(view.get(name), (Missing, Failed))])
         if effect.restriction is not None:
             found = biting(effect.restriction, view)
-            effect = replace(effect, restriction=found) if found is not None else _OBSERVE
+            effect = replace(effect, restriction=found) if found is not None else replace(_OBSERVE, ask=effect.ask)
             keyless = ("request.operation",) if generates(view) is None else ()
         enforced = effect if mode is Mode.ENFORCE else None
         return Ended(rule, Verdict.MATCH, mode, keyless, would=effect, effect=enforced, step=step)
@@ -187,6 +185,10 @@ def _walked(rule: Rule, view: View, measured: Mapping[str, object]) -> Truth:
 
 def _lowered(effect: Effect | None, otherwise: Action) -> Effect | None:
     return _OTHERWISE[otherwise] if effect is not None and effect.action > otherwise else effect
+
+
+def _asks(effect: Effect | None) -> str:
+    return effect.ask if effect is not None else ""
 
 
 def _action(effect: Effect | None, full: Mapping[str, bool]) -> Action:

@@ -16,14 +16,13 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from typing import Protocol
 
-from gateway.decision import Mode, Outcome, Room
+from gateway.decision import Mode, Outcome, Room, Verdict
 from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
-from gateway.engine import Engine
+from gateway.engine import Engine, Evaluated, under
 from gateway.errors import PolicyError, StateError
-from gateway.facts import Answer, Cause, End, Facts
+from gateway.facts import Answer, Cause, End, Facts, Freshness
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
@@ -34,6 +33,7 @@ from gateway.state.owed import Owed, leases
 from gateway.versions import Versions
 
 _REFUSED_BY_UPSTREAM = 400
+SUBJECT = ("account.id", "account.org", "request.model", "prompt.template")  # what tells who was asked to declare, and of what
 Replied = Reply | StateError
 Judging = Generator[Batch, Replied, Judgement]
 Asked = list[tuple[Batch, Replied | None]]
@@ -89,6 +89,7 @@ class Gate:
         self.state_failures = 0
         self.versions = Versions()
         self._recorded = [name for name, signal in catalogue.items() if signal.recorded]
+        self._subject = [name for name in SUBJECT if name in catalogue]
         self._owed = Owed()
         self._releasing: set[asyncio.Future[Replied]] = set()
         self._put_in_force(policy)
@@ -196,7 +197,7 @@ class Gate:
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
         engine, quarantine, view = self._engine, self.quarantine, View.of(facts, self.catalogue)
-        causes = [cause for cause in (facts.cause, self._credential_cause(view)) if cause is not None]
+        causes = [*([facts.cause] if facts.cause else ()), *_credential_causes(view)]
         fail = self.fail.under(self.mode)
         refused = next((cause for cause in causes if fail.refuses(cause)), None)
         identity = self.ids(facts)
@@ -220,20 +221,21 @@ class Gate:
                 rooms += [*reply.rooms, *reply.shadow_rooms]
                 taken += _taken(second, reply)
         decision = engine.decide(evaluated, rooms)
-        for name in self._recorded:
-            view.get(name)
+        _resolve(self._recorded, evaluated, view)
         quarantine.note(decision.ends, facts.at)
         trouble = Trouble(
             refused, facts.detail if refused is facts.cause else "", down and fail.state is Fail.REFUSE,
             any(map(self.fail.refuses, causes)) or (error is not None and self.fail.state is Fail.REFUSE),
         )  # fmt: skip
         enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
+        for name in self._subject if enforced.asked else ():
+            view.get(name)
         told = enforced.refusal is None or enforced.refusal.status == 429
         headers = rate_headers(prepared.plans, rooms, facts.at) if told else ()
         outcome = Outcome(
             identity, f"sg-{identity}", engine.policy.digest, decision, enforced.action, enforced.would, enforced.refusal,
             refused or next(iter(causes), None), enforced.tags, enforced.delay, enforced.restriction, enforced.reason,
-            tuple(rooms), headers, str(error) if error else "",
+            tuple(rooms), headers, str(error) if error else "", enforced.asked,
         )  # fmt: skip
         refused_in_shadow = [take for take in taken if take.limit.shadow] if enforced.would.refuses else []
         returns = taken if enforced.refusal is not None else refused_in_shadow
@@ -241,28 +243,29 @@ class Gate:
         returns = [*returns, *unsure]
         return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, self.timer() - started)
 
-    def _credential_cause(self, view: View) -> Cause | None:
-        if view.facts.recorded is not None or view.facts.account is not None:
-            return None
-        if view.facts.credential is None:
-            return Cause.CREDENTIAL_MISSING
-        return Cause.CREDENTIAL_UNKNOWN if view.get("account.known") is False else None
+
+def _resolve(recorded: list[str], evaluated: Evaluated, view: View) -> None:
+    """Have what every record holds, and what the rules that matched name as evidence, stand in the record."""
+    for name in recorded:
+        view.get(name)
+    for end in evaluated.ends:
+        if end.verdict is Verdict.MATCH:
+            for name in end.rule.evidence:
+                if name not in end.rule.measures:
+                    view.get(name)
 
 
-def under(policy: Policy, mode: Mode) -> Policy:
-    """The policy as it acts below an overall mode: in shadow, every rule and limit counts on shadow counters."""
-    if mode is Mode.ENFORCE:
-        return policy
-    rules = []
-    for rule in policy.rules:
-        lowered = rule.mode.under(mode)
-        effects = tuple(
-            replace(effect, limit=replace(effect.limit, shadow=True)) if effect.limit else effect
-            for effect in rule.response.effects
-        )
-        rules.append(replace(rule, mode=lowered, response=replace(rule.response, effects=effects)))
-    limits = [replace(plan, mode=plan.mode.under(mode), limit=replace(plan.limit, shadow=True)) for plan in policy.limits]
-    return replace(policy, rules=tuple(rules), limits=tuple(limits))
+def _credential_causes(view: View) -> list[Cause]:
+    """What is wrong with the credential. A request with two keys must also pass what is asked of the one it is judged by."""
+    facts = view.facts
+    if facts.recorded is not None or facts.account is not None:
+        return []
+    if facts.credential is None:
+        return [Cause.CREDENTIAL_MISSING]
+    known, found = view.get("account.known"), [Cause.CREDENTIAL_AMBIGUOUS] if facts.credentials > 1 else []
+    if facts.looked_up is not None and facts.looked_up.freshness is Freshness.UNAVAILABLE:
+        return [*found, Cause.DIRECTORY_UNAVAILABLE]
+    return [*found, Cause.CREDENTIAL_UNKNOWN] if known is False else found
 
 
 def _abandoned(facts: Facts, asked: Asked) -> Batch:

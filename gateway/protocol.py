@@ -1,17 +1,20 @@
 """What a wire protocol (OpenAI, Anthropic, …) must be able to say, as plugins say it.
 
 A `Dialect` reads a request body into a `Call`, finds the usage in answers, and writes errors in the shape its clients
-expect. It does no I/O. `Route.path` is exact, or ends in `/*` for one last segment.
+expect. It does no I/O. `Route.path` is exact, or ends in `/*` for one last segment,
+or in `/*:verb` for a model's name with a verb behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.decision import Public, Restriction
 from gateway.facts import Call, Usage
+
+LONGEST_MODEL = 512
 
 
 class Unreadable(Exception):
@@ -30,6 +33,11 @@ class Route:
     path: str
     read: Callable[[Mapping[str, Any]], Call] | None = None
     marked_by: str = ""
+
+    def of_model(self, model: str) -> Route:
+        """This route, of a path that names the model."""
+        read = self.read
+        return replace(self, read=lambda document: replace(read(document), model=model[:LONGEST_MODEL])) if read else self
 
 
 class Dialect(Protocol):

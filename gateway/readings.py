@@ -6,13 +6,14 @@ The engine decides with these functions and explanations, spans and rule tests t
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
 
 from gateway.decision import Mode, Restriction
+from gateway.declarations import standing_of
 from gateway.language.measures import Measure, Ratio
-from gateway.language.policy import PlanLimit, Price, Rule, Workload
+from gateway.language.policy import PlanLimit, Price, Rule
 from gateway.language.program import NOT_COUNTED, ratio
 from gateway.signals import View
 from gateway.state.operations import Count, Unit, joined
@@ -57,14 +58,21 @@ def rule_values(rule: Rule, view: View, measured: dict[str, object]) -> Callable
 
 def counted(measure: Measure, view: View) -> int | str | Failed | None:
     """What a measure counts of this exchange; None when it only looks."""
-    if measure.where is not None and measure.where.evaluate(view.get) is not True:
+    if not passes(measure, view):
         return None
-    if measure.of is None:
-        return 1
-    value = view.get(measure.of)
-    if isinstance(value, Missing):
-        return None
-    if isinstance(value, Failed) or (measure.window.kind in (Count.SUM, Count.QUANTILE) and isinstance(value, int)):
+    value = 1 if measure.of is None else amount_of(measure, view)
+    return None if isinstance(value, Missing) else value
+
+
+def passes(measure: Measure, view: View) -> bool:
+    """Whether an exchange is one of those that a measure counts: an unknown filter lets nothing through."""
+    return measure.where is None or measure.where.evaluate(view.get) is True
+
+
+def amount_of(measure: Measure, view: View) -> int | str | Missing | Failed:
+    """The value of what a measure counts: a number where it adds up, else a text."""
+    value = view.get(measure.of or "")
+    if isinstance(value, (Missing, Failed)) or (measure.window.kind in (Count.SUM, Count.QUANTILE) and isinstance(value, int)):
         return value
     return _text(value)
 
@@ -153,20 +161,9 @@ def exception_of(rule: Rule, view: View) -> str:
     return ""
 
 
-def abstention_of(rule: Rule, workloads: Iterable[Workload], view: View, measured: Mapping[str, object]) -> str:
-    """The declared workload for which a rule leaves this exchange alone, or the empty text."""
-    for workload in workloads:
-        if workload.kind in rule.abstain_for and applies(workload, view, measured):
-            return workload.id
-    return ""
-
-
-def applies(workload: Workload, view: View, measured: Mapping[str, object]) -> bool:
-    """Whether a declaration covers this exchange: in time, in scope, and below its ceiling. Unknown is not covered."""
-    if not workload.since <= view.facts.at < workload.until or workload.when.evaluate(view.get) is not True:
-        return False
-    ceiling = workload.ceiling
-    return ceiling is None or ceiling.leaf.test(measured.get(ceiling.measure.label, NOT_COUNTED)) is True
+def abstention_of(rule: Rule, view: View) -> str:
+    """The declared workload for which a rule leaves this exchange alone, or the empty text: the first by id that covers it."""
+    return next((one.workload.id for one in standing_of(view) if one.workload.kind in rule.abstain_for and one.covers), "")
 
 
 def mode_of(rule: Rule, view: View) -> Mode:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import ipaddress
 import re
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from gateway.credentials import carries
 from gateway.decision import Mode
 from gateway.enforcement import Fail
 from gateway.facts import Cause
 from gateway.language.responses import link_of
 from gateway.strict.document import Node
 from gateway.strict.shapes import (
+    BEHIND,
+    SCALAR,
     Field,
     Problems,
     Shape,
@@ -35,7 +40,10 @@ from gateway.values import SECOND, parse_duration
 
 MIB: Final = 2**20
 LARGEST_BODY: Final = 32 * MIB
-_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,80}")
+_SECRETS: Final = ("cookie", "set-cookie", "proxy-authorization")
+_EVERY_IPV4: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::ffff:0:0/96"))
 _SIZE: Final = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
 _SCALE: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -57,16 +65,47 @@ def _listen(literal: Any) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _plain(literal: Any) -> str:
+    """A URL with its scheme in lower case, which is how the readers of it know it (RFC 3986 §3.1)."""
+    scheme, mark, rest = str(literal).partition("://")
+    return f"{scheme.lower()}{mark}{rest}" if mark else str(literal)
+
+
 def _url(literal: Any) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", str(literal)):
+    url = _plain(literal)
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
         raise ValueError(f"{literal!r} is not an http(s) URL")
-    return str(literal)
+    return url
 
 
 def _state_url(literal: Any) -> str:
-    if not re.match(r"(memory://$|rediss?://|unix://)", str(literal)):
+    url = _plain(literal)
+    if not re.match(r"(memory://$|rediss?://|unix://)", url):
         raise ValueError(f"{literal!r} is not a state; write memory:// or redis://host:6379/0")
-    return str(literal)
+    return url
+
+
+def _declared_at(literal: Any) -> str:
+    """A link that callers follow to tell who they are: nobody on the way may put another in its place."""
+    link = link_of(_plain(literal) if isinstance(literal, str) else literal)
+    if link.startswith("http://") and not _is_local(urlsplit(link).hostname or ""):
+        raise ValueError(f"{literal!r} is not reached over TLS; write https://…; http:// is for this machine itself")
+    return link
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ja4_header(literal: Any) -> str:
+    if not isinstance(literal, str) or not _HEADER.fullmatch(literal):
+        raise ValueError(f"{literal!r} is no name of a header; write it as x-edge-ja4")
+    if carries(literal.lower()) or literal.lower() in _SECRETS:
+        raise ValueError(f"{literal!r} carries credentials, not what an edge says of TLS; name the header that the edge adds")
+    return literal
 
 
 def _network(literal: Any) -> str:
@@ -76,16 +115,25 @@ def _network(literal: Any) -> str:
         raise ValueError(f"{literal!r} is not a network; write it as 10.0.0.0/8") from None
     if written.ip != written.network.network_address:
         raise ValueError(f"{literal!r} is an address inside a network; write {written.network}")
+    if any(whole.version == written.version and whole.subnet_of(written.network) for whole in _EVERY_IPV4):  # type: ignore[arg-type]
+        raise ValueError(
+            f"{literal!r} is everybody, so any caller could write down its own address; name your proxies' networks"
+        )
     return str(written.network)
 
 
 def _source(what: str) -> Shape:
-    """A URL, or the path of a file."""
+    """A URL, or the path of a file; the file of an SQLite URL, too, is relative to the file it is written in."""
     written, file = text(what), path(what)
 
     def read(node: Node, problems: Problems) -> Any:
         value = written(node, problems)
-        return value if isinstance(value, str) and _SCHEME.match(value) else file(node, problems)
+        if not isinstance(value, str) or not _SCHEME.match(value):
+            return file(node, problems)
+        value = _plain(value)
+        begin, _, named = value.partition(":///")
+        embedded = begin.partition("+")[0] == "sqlite" and named
+        return f"{begin}:///{(Path(node.file).parent / named).absolute()}" if embedded else value
 
     return Shape(read, written.schema)
 
@@ -109,12 +157,13 @@ _CACHE: Final = {
     "absent": Field(scalar(parse_duration, "absent"), default=10 * SECOND, doc="how long a credential is taken as unknown"),
     "stale": Field(scalar(parse_duration, "stale"), default=3_600 * SECOND, doc="how long after that where it does not answer"),
 }
+_UNSAID: Final = {key: one.default for key, one in _CACHE.items()}
 _IDENTITY: Final = {
     "directory": Field(_source("directory"), doc="accounts: a .yaml or .csv file, or a URL (sqlite, postgresql, https)"),
     "query": Field(text("query", 20_000), doc="for SQL: the statement that finds :credential; else the documented tables"),
     "token_file": Field(path("token_file"), doc="for https: a file with the bearer token it is asked with"),
     "timeout": Field(scalar(parse_duration, "timeout"), default=SECOND // 2, doc="for one look-up"),
-    "cache": Field(mapping(_CACHE, "cache"), doc="of SQL and https directories"),
+    "cache": Field(mapping(_CACHE, "cache"), default=_UNSAID, doc="of SQL and https directories"),
     "on_failure": Field(one_of(Fail, "on_failure"), default=Fail.REFUSE, doc="it does not answer: pass or refuse"),
     "hash_key_file": Field(path("hash_key_file"), doc="a file whose bytes are the secret key of all hashes"),
     "missing": Field(one_of(Fail, "missing"), doc="requests without a credential: pass or refuse"),
@@ -138,20 +187,30 @@ _CLIENT_ADDRESS: Final = {
     "trusted_proxies": Field(listing(scalar(_network, "a network"), "trusted_proxies"), default=[], doc="believed hops"),
     "hops": Field(whole("hops", 1, 20), doc="how many hops are believed, where their addresses are not known"),
     "header": Field(one_of(AddressHeader, "header"), default=AddressHeader.X_FORWARDED_FOR, doc="what the hops write"),
-    "proxy_protocol": Field(flag("proxy_protocol"), default=False, doc="whether trusted proxies begin with PROXY v1 or v2"),
-    "ja4": Field(text("ja4", 80), doc="the header in which a trusted edge passes the JA4 of the caller's TLS"),
+    "proxy_protocol": Field(flag("proxy_protocol"), default=False, doc="trusted proxies speak PROXY v1 or v2 (process only)"),
+    "ja4": Field(scalar(_ja4_header, "ja4"), doc="the header in which a trusted edge passes the JA4 of the caller's TLS"),
 }
 _GEO: Final = {
     "country": Field(path("country"), doc="an .mmdb of countries or cities"),
     "asn": Field(path("asn"), doc="an .mmdb of autonomous systems"),
     "anonymous": Field(path("anonymous"), doc="an .mmdb of Anonymous-IP or Anonymous-Plus"),
     "networks": Field(listing(path("networks"), "networks"), default=[], doc="lists of networks or systems, by kind"),
+    "max_age": Field(
+        scalar(parse_duration, "max_age"),
+        default=60 * 86_400 * SECOND,
+        doc="of the .mmdb files, past which they no longer speak",
+    ),
 }
 _RESELLER: Final = {
     "contradictions": Field(path("contradictions"), doc="a table of contradictions, in place of the bundled one"),
     "markers": Field(path("markers"), doc="a table of markers, in place of the bundled one"),
 }
-_DECLARE: Final = {"link": Field(scalar(link_of, "link"), required=True, doc="where callers declare a workload")}
+_CLUSTERS: Final = {
+    "file": Field(path("file"), required=True, doc="what `sluice clusters RECORDS --out` wrote"),
+    "max_age": Field(scalar(parse_duration, "max_age"), default=604_800 * SECOND, doc="past which it no longer speaks"),
+}
+_LINK: Final = scalar(_declared_at, "link", {**SCALAR, BEHIND: link_of})
+_DECLARE: Final = {"link": Field(_LINK, required=True, doc="where callers declare a workload")}
 CONFIG_FIELDS: Final = {
     "listen": Field(scalar(_listen, "listen"), default=("127.0.0.1", 8787), doc="address and port"),
     "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs or folders of packs; else the bundled ones"),
@@ -161,6 +220,7 @@ CONFIG_FIELDS: Final = {
     "client_address": Field(mapping(_CLIENT_ADDRESS, "client_address")),
     "geo": Field(mapping(_GEO, "geo")),
     "reseller": Field(mapping(_RESELLER, "reseller")),
+    "clusters": Field(mapping(_CLUSTERS, "clusters")),
     "declare": Field(mapping(_DECLARE, "declare")),
     "state": Field(mapping(_STATE, "state")),
     "audit": Field(mapping(_AUDIT, "audit")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from gateway.facts import Answer, Facts
 from gateway.values import Failed, Missing, Type
@@ -31,7 +32,9 @@ class Signal:
     meaning: what the value says. missing: when there is none. confounder: the honest caller who shows the same value.
     source: where the idea comes from. settled: only known after the answer, so measures on it count at settle time. least: of
     numbers and durations, a value that none lies below; `sluice check` then knows which comparisons distinguish nothing.
-    recorded: resolved for every audit record, whether or not a rule asked for it.
+    recorded: resolved for every audit record, whether or not a rule asked for it. derived: follows from what the policy in
+    force declares, so that it is found anew wherever an exchange is judged again. counted: only known once the state has said
+    what was counted, so that it may stand in a rule's condition and evidence, and nowhere before that.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Signal:
     settled: bool = False
     least: int | None = None
     recorded: bool = False
+    derived: bool = False
+    counted: bool = False
 
 
 Catalogue = Mapping[str, Signal]
@@ -60,17 +65,35 @@ NOT_RECORDED = Missing("not recorded")
 NOT_ANSWERED = Missing("the exchange is not over")
 
 
+class Declared(Protocol):
+    """What the workloads of the policy in force say of one exchange (`gateway.declarations`)."""
+
+    def value(self, name: str) -> object:
+        """The value of a derived signal."""
+        ...
+
+    def settle(self, measured: Mapping[str, object]) -> None:
+        """Take what was counted, by label."""
+        ...
+
+    def over(self, view: View) -> Declared:
+        """The same, of this exchange as another view sees it."""
+        ...
+
+
 @dataclass(slots=True)
 class View:
     """The signals of one exchange, resolved when first asked for.
 
-    `answer` is set at settle time, which makes the `response.*` signals resolvable.
+    `answer` is set at settle time, which makes the `response.*` signals resolvable. `declared` is the engine's; None where the
+    policy declares no workload.
     """
 
     facts: Facts
     catalogue: Catalogue
     answer: Answer | None = None
     resolved: dict[str, object] = field(default_factory=dict)
+    declared: Declared | None = None
 
     def get(self, name: str) -> object:
         """The value of a signal: typed, or `Missing`, or `Failed`. Never raises."""
@@ -83,7 +106,7 @@ class View:
     def _resolve(self, name: str) -> object:
         recorded = self.facts.recorded
         signal = self.catalogue.get(name)
-        if recorded is not None and not (signal and signal.settled):
+        if recorded is not None and not (signal and (signal.settled or (signal.derived and name not in recorded))):
             return recorded.get(name, NOT_RECORDED)
         if signal is None:
             return UNKNOWN_SIGNAL
@@ -106,4 +129,4 @@ class View:
         kept = (
             {name: value for name, value in self.resolved.items() if not self.catalogue[name].settled} if self.resolved else {}
         )
-        return View(self.facts, self.catalogue, answer, kept)
+        return View(self.facts, self.catalogue, answer, kept, self.declared)

@@ -49,6 +49,7 @@ LEAVES: list[Plain] = [
     {"client.ip": {"within": ["10.0.0.0/30"]}},
     {"account.org": {"present": False}},
     {"account.id": {"eq": "Ａ", "view": "normalised"}},
+    {"workload.kind": "benchmark"},
 ]
 BROKEN_LEAVES: list[Plain] = [{"request.n": {"gte": 1}}, {"request.max_tokens": {"lt": 5}}]
 MEASURES: dict[str, Plain] = {
@@ -69,19 +70,21 @@ MEASURED: list[Plain] = [
     {"top": {"gte": 0.5}},
     {"spread": {"lte": 0.6}},
     {"typical": {"gte": 40}},
+    {"workload.within_ceiling": True},
+    {"reseller.declared": False},
 ]
 REFUSING: list[Plain] = [{"action": "verify", "link": "https://example.com/verify"}, {"action": "deny", "status": 451}]
 PASSING: list[Plain] = [
     {"action": "allow"},
-    {"action": "observe"},
+    {"action": "observe", "ask": "benchmark"},
     {"action": "tag", "tag": "odd"},
-    {"action": "tag", "tag": "even"},
+    {"action": "tag", "tag": "even", "ask": "relay"},
     {"action": "delay", "hold": "2s"},
     *[{"action": "restrict", "to": {"max_tokens": 5}}, {"action": "restrict", "to": {"n": 1, "logprobs": False}}] * 2,
 ]
 THROTTLES: list[Plain] = [
     {"action": "throttle", "limit": "1/minute", "per": ["account.id"]},
-    {"action": "throttle", "limit": "3/30s", "window": "moving", "per": ["client.country"]},
+    {"action": "throttle", "limit": "3/30s", "window": "moving", "per": ["client.country"], "ask": "relay"},
 ]
 AMOUNTS: list[Plain] = [
     {"limit": "2/minute"},
@@ -237,7 +240,7 @@ def text(pack: Plain) -> str:
 
 def facts(sent: Sent, at: int) -> Facts:
     """The facts of an exchange whose signals are given."""
-    values: dict[str, object] = {name: Missing("not given") for name in CATALOGUE}
+    values: dict[str, object] = {name: Missing("not given") for name, signal in CATALOGUE.items() if not signal.derived}
     for name, value in sent.values.items():
         kept = isinstance(value, (Missing, Failed)) or value == WRONG
         values[name] = value if kept else CATALOGUE[name].type.parse(value)

@@ -226,7 +226,8 @@ def test_signals_lists_the_catalogue() -> None:
     names = [signal["name"] for signal in listed]
     assert names == sorted(names)
     assert all(signal["meaning"] and signal["missing"] and signal["confounder"] for signal in listed)
-    assert {name.split(".")[0] for name in names} == {"account", "client", "prompt", "request", "reseller", "response"}
+    rooms = {"account", "client", "cluster", "prompt", "region", "request", "reseller", "response", "workload"}
+    assert {name.split(".")[0] for name in names} == rooms
     text = sluice("signals").output
     assert all(name in text for name in names)
 

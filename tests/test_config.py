@@ -9,7 +9,7 @@ import pytest
 from gateway.config import HASH_KEY_VARIABLE, bundled_rules, load_config
 from gateway.decision import Mode
 from gateway.enforcement import Fail
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Place
 from gateway.facts import Cause
 from gateway.values import SECOND
 
@@ -81,6 +81,42 @@ def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> No
         (SMALLEST + "fail: {body-too-large: pass}", "raise 'largest_body' instead"),
         (SMALLEST + "audit: {keep: 7}", "is not a number from 0 to 1"),
         (SMALLEST + "mode: dry-run", "'dry-run' is none of enforce, shadow, off"),
+        (
+            SMALLEST + "client_address: {header: forwarded}",
+            "gateway.yaml:2:26: header: nobody is trusted to write it, so it is never",
+        ),
+        (
+            SMALLEST + "client_address: {ja4: x-edge}",
+            "gateway.yaml:2:23: ja4: nobody is trusted to write it, so it is never read; name",
+        ),
+        (
+            SMALLEST + "client_address: {hops: 1, ja4: 'x edge'}",
+            "gateway.yaml:2:32: ja4: 'x edge' is no name of a header; write it as",
+        ),
+        (SMALLEST + "client_address: {hops: 1, ja4: X-Api-Key}", "ja4: 'X-Api-Key' carries credentials"),
+        (SMALLEST + "client_address: {hops: 1, ja4: cookie}", "ja4: 'cookie' carries credentials"),
+        (SMALLEST + "client_address: {trusted_proxies: [0.0.0.0/0]}", "'0.0.0.0/0' is everybody, so any caller could"),
+        (SMALLEST + "client_address: {trusted_proxies: ['::/0']}", "'::/0' is everybody"),
+        (SMALLEST + "client_address: {trusted_proxies: ['::ffff:0:0/96']}", "'::ffff:0:0/96' is everybody"),
+        (
+            SMALLEST + "identity: {timeout: 1s}",
+            "gateway.yaml:2:12: 'timeout' is for a directory that is asked, but there is no",
+        ),
+        (
+            SMALLEST + "identity: {directory: key, query: q}",
+            "'query' is for an SQL database, but the directory is a file; remove",
+        ),
+        (
+            SMALLEST + "identity: {directory: key, token_file: key}",
+            "'token_file' is for an HTTP service, but the directory is a",
+        ),
+        (
+            SMALLEST + "identity: {directory: key, cache: {}}",
+            "'cache' is for a directory that is asked, but the directory is a file",
+        ),
+        (SMALLEST + "identity: {directory: key, on_failure: pass}", "'on_failure' is for a directory that is asked, but the"),
+        (SMALLEST + "declare: {link: 'http://example.com/'}", "'http://example.com/' is not reached over TLS; write https://…"),
+        (SMALLEST + "geo: {max_age: long}", "max_age: 'long' is not a duration"),
         (SMALLEST + "identity: {hash_key_file: absent}", "absent; paths are relative to this file"),
         (SMALLEST + "idenity: {}", "did you mean 'identity'?"),
     ],
@@ -90,6 +126,36 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, message
         config(tmp_path, text)
     assert message in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_schemes_are_read_in_either_case(tmp_path: Path) -> None:
+    text = (
+        "upstreams: {openai: {url: 'HTTPS://api.example.com/V1'}}\nstate: {url: 'Redis://h:1/0'}\n"
+        "identity: {directory: 'HTTPS://Accounts.example/'}\ndeclare: {link: 'HTTP://localhost/Declare'}\n"
+    )
+    found = config(tmp_path, text)
+    assert (found.upstreams["openai"].url, found.state.url) == ("https://api.example.com/V1", "redis://h:1/0")
+    assert found.settings["identity"]["directory"] == "https://Accounts.example/"
+    assert found.settings["declare"]["link"] == "http://localhost/Declare"
+    for host in ("127.0.0.1", "[::1]"):
+        assert config(tmp_path, f"{SMALLEST}declare: {{link: 'http://{host}/x'}}\n").settings["declare"]["link"]
+
+
+def test_settings_that_are_believed_pass(tmp_path: Path) -> None:
+    for trusted in ("hops: 1", "trusted_proxies: [10.0.0.0/8, '::ffff:10.0.0.0/104', 'fd00::/8']"):
+        given = config(tmp_path, f"{SMALLEST}client_address: {{{trusted}, header: forwarded, ja4: X-Edge-JA4}}\n").settings
+        assert (str(given["client_address"]["header"]), given["client_address"]["ja4"]) == ("forwarded", "X-Edge-JA4")
+    asked = config(tmp_path, f"{SMALLEST}identity: {{directory: 'https://x.example/', timeout: 1s, on_failure: pass}}\n")
+    assert asked.settings["identity"]["timeout"] == SECOND
+
+
+def test_plugins_are_told_where_their_settings_stand(tmp_path: Path) -> None:
+    found = config(tmp_path, SMALLEST + "identity:\n  directory: https://x.example/\ndeclare: {link: 'https://x.example/'}\n")
+    file = str(tmp_path / "gateway.yaml")
+    assert found.settings["places"] == {
+        "identity": Place(file, 2, 1), "identity.directory": Place(file, 3, 14),
+        "declare": Place(file, 4, 1), "declare.link": Place(file, 4, 17),
+    }  # fmt: skip
 
 
 def test_a_short_hash_key_is_refused_and_not_shown(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_replay() -> None:
     result = CliRunner().invoke(main, ["dry-run", str(EXAMPLES / "replay/requests.jsonl"), "--format", "json"])
     report = json.loads(result.stdout)
     matched = {rule["id"]: rule["accounts"] for rule in report["rules"] if rule["match"]}
-    assert matched == {"prompt.template-harvest": 1, "reseller.shared-connection": 2}
+    assert matched == {"prompt.task-making": 1, "prompt.template-harvest": 1, "reseller.shared-connection": 2}
     assert report["labels"]["chat"]["matched"] == 0
 
 

@@ -11,37 +11,39 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RANKS = [
-    {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode"},
+    {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode", "gateway.addresses"},
     {"gateway.decision", "gateway.strict"},
-    {"gateway.signals", "gateway.protocol"},
+    {"gateway.signals", "gateway.protocol", "gateway.web.proxied"},
     {"gateway.credentials", "gateway.state", "gateway.registry"},
     {"gateway.language"},
     {"gateway.language.judgements"},
     {"gateway.language.lint"},
+    {"gateway.declarations"},
     {"gateway.readings"},
+    {"gateway.counting"},
     {"gateway.evaluation"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
     {"gateway.audit", "gateway.sections"},
     {"gateway.gate"},
-    {"gateway.web.answers", "gateway.web.tap", "gateway.web.intake", "gateway.web.server", "gateway.config"},
+    {"gateway.config", "gateway.web.answers", "gateway.web.tap", "gateway.web.intake", "gateway.web.server"},
     {"gateway.web.exchange"},
     {"gateway.web.door"},
     {"gateway.web.middleware"},
     {"gateway.web.upstream", "gateway.web.reload"},
-    {"gateway.replay", "gateway.web.app"},
+    {"gateway.replay", "gateway.clusters", "gateway.web.app"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
     {"gateway.__main__"},
 ]
 CORE = (
-    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "evaluation", "engine", "enforcement",
-    "judgement", "gate", "quarantine", "versions", "unicode",
+    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation", "engine",
+    "enforcement", "declarations", "judgement", "gate", "quarantine", "versions", "unicode",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {
     "gateway.facts", "gateway.decision", "gateway.errors", "gateway.values", "gateway.signals", "gateway.protocol",
-    "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins", "gateway.unicode",
+    "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins", "gateway.unicode", "gateway.addresses",
 }  # fmt: skip
 
 

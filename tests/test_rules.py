@@ -56,7 +56,8 @@ def test_no_mutant_of_a_pack_that_stands_alone_survives(pack: Path) -> None:
 
 def test_every_accepted_mutant_has_a_reason_that_says_something() -> None:
     assert [accepted.mutant for accepted in TESTS.accepted] == [
-        "prompt.template-harvest: measure fillings: cap 20000 becomes 10000"
+        "prompt.template-harvest: measure fillings: cap 20000 becomes 10000",
+        "prompt.bulk-generation: measure said: cap 20000 becomes 10000",
     ]
     assert all(len(accepted.reason) > 60 for accepted in TESTS.accepted)
 

@@ -2,8 +2,9 @@
 
 What stands in a record, and nothing else: ids and times; method, path (without its query), protocol and route; the values
 of the signals that were resolved, with the reasons of those that were missing or failed; every measure; every rule that
-did not simply fail to match; both decisions; what was done; how the answer ended. Prompts, credentials and raw keys do
-not: signals carry keyed hashes only. `ids and latencies` are the fields that differ between two runs of the same exchange.
+did not simply fail to match; both decisions; the declared workloads in whose scope it is; what was done; how the answer
+ended. Prompts, credentials and raw keys do not: signals carry keyed hashes only. `ids and latencies` are the fields that
+differ between two runs of the same exchange.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.decision import Decision, Refusal, Room, RuleEnd, Verdict
+from gateway.decision import Decision, Outcome, Refusal, Room, RuleEnd, Verdict
+from gateway.declarations import Standing, standing_of
 from gateway.facts import Answer, Facts
 from gateway.judgement import Judgement
 from gateway.signals import View
@@ -34,21 +36,16 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         "policy": {"digest": engine.policy.digest, "version": engine.policy.version, "mode": str(judgement.mode)},
         "exchange": _exchange(facts),
         **_signals(judgement.view),
+        **_declarations(judgement.view),
         "measures": {label: _measured(value) for label, value in sorted(outcome.decision.measures.items())},
         "rules": [rule_end(end) for end in outcome.decision.ends],
         "decision": decided(outcome.decision, enforced=True),
         "would": decided(outcome.decision, enforced=False),
         "limits": [_room(room) for room in outcome.rooms],
-        "outcome": {"action": str(outcome.action), "would": str(outcome.would), **_refusal(outcome.refusal)},
+        "outcome": {"action": str(outcome.action), "would": str(outcome.would), **_done(outcome)},
         "answer": _answer(answer),
         "timing": {"judged_ns": judgement.judged_in, "first_byte_us": answer.first_byte, "duration_us": answer.duration},
     }
-    if outcome.tags:
-        entry["outcome"]["tags"] = list(outcome.tags)
-    if outcome.delay:
-        entry["outcome"]["delay_us"] = outcome.delay
-    if outcome.restriction is not None:
-        entry["outcome"] |= {"restriction": outcome.restriction.plain(), "restricted": outcome.restriction.said()}
     if outcome.cause:
         entry["exchange"]["cause"] = str(outcome.cause)
     if outcome.state_error:
@@ -61,20 +58,52 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
     return entry
 
 
+def _declarations(view: View) -> dict[str, Any]:
+    """The declared workloads in whose scope it is, and the signals of them that a rule test gave in their place."""
+    found: dict[str, Any] = {}
+    if standing := standing_of(view):
+        found["workloads"] = [declared(one) for one in standing]
+    if view.facts.recorded is not None:
+        given = sorted(name for name in view.resolved if view.catalogue[name].derived and name in view.facts.recorded)
+        found |= {"given": given} if given else {}
+    return found
+
+
+def _done(outcome: Outcome) -> dict[str, Any]:
+    """What was done, besides the action."""
+    found = _refusal(outcome.refusal)
+    if outcome.asked:
+        found["asked"] = [{"kind": one.kind, "by": list(one.by)} for one in outcome.asked]
+    if outcome.tags:
+        found["tags"] = list(outcome.tags)
+    if outcome.delay:
+        found["delay_us"] = outcome.delay
+    if outcome.restriction is not None:
+        found |= {"restriction": outcome.restriction.plain(), "restricted": outcome.restriction.said()}
+    return found
+
+
 def stable(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A record without ids and latencies: equal for equal exchanges, whatever face they came through."""
     return {key: value for key, value in entry.items() if key not in VARIABLE}
 
 
 def recorded_signals(entry: Mapping[str, Any], view_types: Mapping[str, Any]) -> dict[str, object]:
-    """The signal values of a record, typed again. Raises ValueError for a value that does not fit its type."""
+    """The signal values of a record, typed again. Raises ValueError for a value that does not fit its type.
+
+    What the policy declared is left out: it is found anew under the policy that the record is evaluated by. Only a rule test
+    can give such a value; its record says so under `given`.
+    """
     values: dict[str, object] = {}
     for name, plain in entry.get("signals", {}).items():
         signal = view_types.get(name)
         values[name] = signal.type.parse(plain) if signal else plain
     values |= {name: Missing(reason) for name, reason in entry.get("missing", {}).items()}
     values |= {name: Failed(reason) for name, reason in entry.get("failed", {}).items()}
-    return values
+    kept = {*entry.get("given", ())}
+    return {
+        name: value for name, value in values.items() if name in kept or name not in view_types or not view_types[name].derived
+    }
 
 
 def recorded_measures(entry: Mapping[str, Any]) -> dict[str, object]:
@@ -124,10 +153,22 @@ def rule_end(end: RuleEnd) -> dict[str, Any]:
     if end.verdict is Verdict.MATCH:
         entry |= {"action": str(end.action), "would": str(end.would)}
     optional = {
+        "asks": end.asks, "would_ask": end.would_ask if end.would_ask != end.asks else "",
         "missing": list(end.missing), "error": end.error, "excepted": end.excepted,
         "corroborated_by": list(end.corroborated), "step": end.step, "abstained": end.abstained,
     }  # fmt: skip
     return entry | {key: value for key, value in optional.items() if value not in ("", [], None)}
+
+
+def declared(standing: Standing) -> dict[str, Any]:
+    """A declared workload in whose scope an exchange is: whether it covers it, and of what it declares whether that holds.
+
+    A truth is null where it was not known, or not counted because no rule asks for workloads of this kind.
+    """
+    workload = standing.workload
+    entry: dict[str, Any] = {"id": workload.id, "kind": workload.kind, "covers": standing.covers, "in_time": standing.in_time}
+    entry |= {"within_ceiling": standing.within_ceiling} if workload.ceiling else {}
+    return entry | ({"within_items": standing.within_items} if workload.items else {})
 
 
 def decided(decision: Decision, enforced: bool) -> dict[str, Any]:

@@ -168,7 +168,11 @@ def _server_attributes(judgement: Judgement, answer: Answer, entry: Mapping[str,
 
 def _policy_attributes(entry: Mapping[str, Any]) -> dict[str, Any]:
     rules = entry["rules"]
-    return {
+    told = {
+        "sluice.asked": [asked["kind"] for asked in entry["outcome"].get("asked", ())],
+        "sluice.workloads": [workload["id"] for workload in entry.get("workloads", ()) if workload["covers"]],
+    }
+    return {name: value for name, value in told.items() if value} | {
         "sluice.decision.id": entry["id"],
         "sluice.policy.digest": entry["policy"]["digest"],
         "sluice.policy.version": entry["policy"]["version"],

@@ -1,4 +1,4 @@
-"""The command line: serve · check · test · dry-run · explain · signals · schema.
+"""The command line: serve · check · test · dry-run · explain · asked · geo · clusters · signals · schema.
 
 Exit codes are part of the interface (see each command's help). Results go to standard output; progress and complaints to
 standard error.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import click
 
 from gateway import __version__
+from gateway.cli.asked import asked
 from gateway.cli.check import check
+from gateway.cli.clusters import clusters
 from gateway.cli.dry_run import dry_run
 from gateway.cli.explain import explain
+from gateway.cli.geo import geo
 from gateway.cli.rule_tests import test
 from gateway.cli.schema import schema
 from gateway.cli.serve import serve
@@ -24,5 +27,5 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, signals, schema):
+for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters):
     main.add_command(command)

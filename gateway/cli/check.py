@@ -15,8 +15,9 @@ import click
 
 from gateway import __version__
 from gateway.cli.common import PATHS, apart, fail
+from gateway.cli.geo_findings import LOOKED, geo_findings
 from gateway.cli.numbers import several
-from gateway.config import bundled_rules, load_config
+from gateway.config import Config, bundled_rules, load_config
 from gateway.errors import LoadError, Place
 from gateway.language.compile import load
 from gateway.language.difference import Change, Difference, PackStep, difference
@@ -35,6 +36,7 @@ UNLOADABLE: Final = {"unloadable": Looked("A file that cannot be loaded, and whe
 JUDGED: Final = {
     **{judgement.name: Looked(judgement.meaning, judgement.severity) for judgement in JUDGEMENTS},
     **{name: Looked(getdoc(judge) or name) for name, judge in coverage.JUDGEMENTS.items()},
+    **LOOKED,
     **UNLOADABLE,
 }
 COMPARED: Final = {
@@ -51,11 +53,13 @@ class Loaded:
     catalogue: Catalogue
     tests: tuple[Path, ...]
     config: Path | None = None
+    settings: Config | None = None
 
     def findings(self, today: int) -> list[Finding]:
-        """What is wrong with it on this day (µs), by its text and by its tests."""
+        """What is wrong with it on this day (µs), by its text, by its tests and by the geo files that it is given."""
         found = lint(self.policy, today=today, catalogue=self.catalogue)
-        return found + coverage.judge(self.policy, self.catalogue, self.tests)
+        geo = geo_findings(self.settings, today) if self.settings is not None else []
+        return found + coverage.judge(self.policy, self.catalogue, self.tests) + geo
 
 
 @click.command()
@@ -106,7 +110,7 @@ def _load(paths: Sequence[Path]) -> list[Loaded]:
         registry = load_registry(settings.settings)
         known_protocols(settings, registry)
         policy = load(settings.policy, registry.signals)
-        found.append(Loaded(policy, registry.signals, tests_beside(settings.policy), config))
+        found.append(Loaded(policy, registry.signals, tests_beside(settings.policy), config, settings))
     return found
 
 

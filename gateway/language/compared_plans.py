@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.language.campaigns import CHECKED, Workload
 from gateway.language.compared import NO_MEASURES, Sides, compare, ends_unknown_alike
 from gateway.language.compared_responses import limits
 from gateway.language.direction import Aspect, Direction, modes, ordered, told
-from gateway.language.policy import PlanLimit, Workload
+from gateway.language.policy import PlanLimit
 from gateway.state.operations import Unit
 from gateway.values import timestamp_text
 
@@ -64,9 +65,20 @@ def workload_aspects(old: Workload, new: Workload) -> list[Aspect]:
             aspects.append(Aspect(ordered(before, after).back, said))
     if old.ceiling != new.ceiling or (old.ceiling and new.ceiling and old.ceiling.leaf.operand != new.ceiling.leaf.operand):
         aspects.append(Aspect(_ceiling(old, new), "ceiling changed"))
+    if old.size != new.size:
+        aspects.append(Aspect(_size(old, new), f"items {old.size or 'none'} -> {new.size or 'none'}"))
     if old.kind != new.kind:
         aspects.append(Aspect(Direction.OPEN, f"kind {old.kind} -> {new.kind}"))
     return [*aspects, *told([("owner", old.owner, new.owner)], home=True), *told([("evidence", old.evidence, new.evidence)])]
+
+
+def _size(old: Workload, new: Workload) -> Direction:
+    """Fewer items are outgrown sooner, so that the rules that abstain for it act on more."""
+    if not {old.kind, new.kind} & {*CHECKED}:
+        return Direction.EQUAL
+    if old.size is None or new.size is None:
+        return Direction.NARROWER if new.size is None else Direction.WIDER
+    return ordered(old.size, new.size).back
 
 
 def _ceiling(old: Workload, new: Workload) -> Direction:

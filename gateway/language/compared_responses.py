@@ -38,7 +38,8 @@ def effects(old: Effect, new: Effect) -> Iterator[Aspect]:
         plain = [", ".join(f"{k} {v}" for k, v in one.plain().items()) for one in (old.restriction, new.restriction)]
         said = f"restriction {' -> '.join(plain)}"
         yield Aspect(nested(new.restriction == both, old.restriction == both), said)
-    for what, before, after in (("tag", old.tag, new.tag), ("status", old.status, new.status), ("link", old.link, new.link)):
+    for what, before, after in (("tag", old.tag, new.tag), ("status", old.status, new.status), ("link", old.link, new.link),
+                                ("ask", old.ask, new.ask)):  # fmt: skip
         if before != after:
             yield Aspect(EQUAL, f"{what} {before or 'none'} -> {after or 'none'}", told=True)
 

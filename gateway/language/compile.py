@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import LoadError, Place, PolicyError, Problem
+from gateway.language.campaigns import Workload
 from gateway.language.conditions import Leaf
 from gateway.language.measures import Measure, Ratio
 from gateway.language.packs import LANGUAGE, Pack, read_pack
-from gateway.language.policy import PlanLimit, Policy, Rule, Workload
+from gateway.language.policy import PlanLimit, Policy, Rule
 from gateway.language.text import UNICODE, TextView
 from gateway.language.workloads import is_workloads, read_workloads
 from gateway.signals import Catalogue
@@ -138,7 +139,8 @@ def _unique(packs: list[Pack], workloads: list[Workload], problems: Problems) ->
 
 
 def _measures(rules: Iterable[Rule], workloads: Iterable[Workload]) -> Iterable[Measure]:
-    found = {workload.ceiling.measure.label: workload.ceiling.measure for workload in workloads if workload.ceiling}
+    parted = [part for workload in workloads for part in (workload.ceiling, workload.items) if part is not None]
+    found = {part.measure.label: part.measure for part in parted}
     for rule in rules:
         for declared in rule.measures.values():
             parts = (declared.over, declared.under) if isinstance(declared, Ratio) else (declared,)

@@ -16,12 +16,13 @@ from typing import Final, TypeVar
 
 from gateway.decision import Action, Mode
 from gateway.errors import Place
+from gateway.language.campaigns import Workload
 from gateway.language.compared import compare, measure_changes, sides
 from gateway.language.compared_plans import limit_aspects, workload_aspects
 from gateway.language.compared_responses import abstentions, corroborations, exceptions, responses
 from gateway.language.direction import Aspect, Direction, modes, ordered, together, told
 from gateway.language.findings import Finding, Severity
-from gateway.language.policy import PlanLimit, Policy, Rule, Workload
+from gateway.language.policy import PlanLimit, Policy, Rule
 
 
 class Step(IntEnum):

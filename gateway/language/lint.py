@@ -35,6 +35,14 @@ from gateway.language.judgements.responses import (
     volume_denies,
 )  # fmt: skip
 from gateway.language.judgements.subject import Judge, Subject
+from gateway.language.judgements.workloads import (
+    ending_workloads,
+    idle_asks,
+    idle_items,
+    overlapping_workloads,
+    unreachable_ceilings,
+    unread_workloads,
+)  # fmt: skip
 from gateway.language.policy import Policy
 from gateway.signals import Catalogue
 
@@ -68,7 +76,9 @@ JUDGEMENTS: tuple[Judgement, ...] = (
     Judgement(content_alone, Severity.ERROR), Judgement(volume_denies, Severity.ERROR), Judgement(no_evidence),
     Judgement(unnamed_mitigations), Judgement(keyless_throttles), Judgement(impossible_gates, Severity.ERROR),
     Judgement(unsourced_lists), Judgement(stale_lists), Judgement(unused_lists), Judgement(unused_measures),
-    Judgement(heavy_measures), Judgement(expired_entries, Severity.ERROR),
+    Judgement(heavy_measures), Judgement(expired_entries, Severity.ERROR), Judgement(idle_asks), Judgement(unread_workloads),
+    Judgement(idle_items), Judgement(unreachable_ceilings), Judgement(overlapping_workloads),
+    Judgement(ending_workloads, Severity.NOTE),
 )  # fmt: skip
 
 

@@ -141,6 +141,8 @@ def _read(node: Node, entry: Mapping[str, Any], context: Context) -> Measure | N
     types = {name: signal.type for name, signal in catalogue.items()}
     reader = Reader(types, context.pack_lists, problems, context.broken, least_of(catalogue))
     where = reader.whole(entry["where"]) if entry["where"] is not None else None
+    not_counted([of or ""], catalogue, node.at(str(kind)), problems)
+    not_compared(where, catalogue, problems)
     unread = None in (entry["cap"], entry["window"]) or not entry["per"] or (entry["where"] is not None and where is None)
     if unread or len(problems.found) > before:
         return None
@@ -153,6 +155,21 @@ def not_settled(names: Iterable[str], catalogue: Catalogue, place: Place, proble
     for name in names:
         if name in catalogue and catalogue[name].settled:
             problems.add(place, f"'{name}' is only known after the answer and cannot be a key", "use a signal of the request")
+    not_counted(names, catalogue, place, problems)
+
+
+def not_counted(names: Iterable[str], catalogue: Catalogue, place: Place, problems: Problems) -> None:
+    """Report names that are only known once everything is counted, where they would decide what is."""
+    for name in names:
+        if name in catalogue and catalogue[name].counted:
+            what = f"'{name}' is only known once everything has been counted, and cannot decide what is"
+            problems.add(place, what, "compare it in the 'when' of a rule, or use workload.kind")
+
+
+def not_compared(where: Condition | None, catalogue: Catalogue, problems: Problems) -> None:
+    """The same of a condition that decides what is counted."""
+    for leaf in where.leaves() if where is not None else ():
+        not_counted([leaf.name], catalogue, leaf.place, problems)
 
 
 class Counting(NamedTuple):

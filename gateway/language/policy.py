@@ -8,20 +8,22 @@ from typing import Any, NamedTuple
 
 from gateway.decision import Action, Mode, Public, Restriction
 from gateway.errors import Place
-from gateway.language.conditions import Condition, Leaf
+from gateway.language.campaigns import KINDS as KINDS
+from gateway.language.campaigns import Workload
+from gateway.language.conditions import Condition
 from gateway.language.lists import ValueList
 from gateway.language.measures import Measure, Ratio
 from gateway.state.operations import Limit, Window
 
 FAMILIES = ("network", "client", "identity", "content", "coordination", "volume")
-KINDS = ("benchmark", "integration", "relay", "batch")
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """One thing a rule may do.
 
-    limit and per: for throttle. tag: for tag. hold: µs, for delay. status: for refusals. restriction: for restrict.
+    limit and per: for throttle. tag: for tag. hold: µs, for delay. status: for refusals. restriction: for restrict. ask: the
+    kind of workload that the caller is asked to declare, whatever else is done.
     """
 
     action: Action
@@ -32,11 +34,13 @@ class Effect:
     hold: int = 0
     link: str | None = None
     restriction: Restriction | None = None
+    ask: str = ""
 
     def canonical(self) -> object:
         limit = [self.limit.amount, self.limit.period, str(self.limit.pace)] if self.limit else None
         demand = self.restriction.plain() if self.restriction else None
-        return [str(self.action), self.status, limit, list(self.per), self.tag, self.hold, self.link, demand]
+        done = [str(self.action), self.status, limit, list(self.per), self.tag, self.hold, self.link, demand]
+        return [*done, self.ask] if self.ask else done
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,36 +134,6 @@ class Promotion:
 
     def canonical(self) -> object:
         return [self.max_upper_95, self.min_benign_accounts, self.min_days]
-
-
-@dataclass(frozen=True, slots=True)
-class Ceiling:
-    """How much of a workload is declared: its exchanges, counted, and the comparison that holds while they are few enough."""
-
-    measure: Measure
-    leaf: Leaf
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A declared campaign. Outside its scope, its time or its ceiling the declaration does nothing.
-
-    when: its scope, over signals; since and until: µs since 1970, the first included, the last not.
-    """
-
-    id: str
-    kind: str
-    when: Condition
-    since: int
-    until: int
-    owner: str
-    evidence: str
-    ceiling: Ceiling | None = None
-    place: Place = field(compare=False, default=Place(""))
-
-    def canonical(self) -> object:
-        ceiling = [self.ceiling.measure.label, self.ceiling.leaf.canonical()] if self.ceiling else None
-        return [self.id, self.kind, self.when.canonical(), self.since, self.until, ceiling]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from gateway.errors import did_you_mean
 from gateway.language.amounts import limit_of
 from gateway.language.measures import Declared, Measure, Ratio, ceiling, not_settled
 from gateway.language.policy import Effect, Response
+from gateway.language.words import Kind
 from gateway.signals import Catalogue
 from gateway.state.operations import Limit, Pace, Unit
 from gateway.strict.document import Node
@@ -62,6 +63,7 @@ EFFECT_FIELDS: Final = {
     "tag": Field(scalar(tag_of, "tag"), doc="for tag: the text added to the request upstream"),
     "hold": Field(scalar(hold_of, "hold"), doc="for delay: how long the request waits, at most 10s"),
     "link": Field(scalar(link_of, "link"), doc="for verify: where the caller can verify, an http(s) URL"),
+    "ask": Field(one_of(Kind, "ask"), doc="whatever else is done: the caller is asked to declare a workload of this kind"),
     "to": Field(mapping(RESTRICTION_FIELDS, "to"), doc="for restrict: such as {max_tokens: 1024, n: 1, logprobs: false}"),
 }
 STEP_FIELDS: Final = {"from": Field(raw, required=True, doc="the lower bound, included"), **EFFECT_FIELDS}
@@ -71,8 +73,8 @@ STEPS_FIELDS: Final = {
 }
 NEEDS: Final = {"throttle": ("limit", "per"), "tag": ("tag",), "delay": ("hold",), "restrict": ("to",)}
 TAKES: Final = {
-    "throttle": {"limit", "per", "window"}, "tag": {"tag"}, "delay": {"hold"}, "verify": {"link"}, "deny": {"status"},
-    "restrict": {"to"},
+    "observe": {"ask"}, "tag": {"tag", "ask"}, "delay": {"hold", "ask"}, "restrict": {"to", "ask"},
+    "throttle": {"limit", "per", "window", "ask"}, "verify": {"link", "ask"}, "deny": {"status"},
 }  # fmt: skip
 _STATUS: Final = {Action.THROTTLE: 429, Action.VERIFY: 403, Action.DENY: 403}
 
@@ -162,7 +164,7 @@ def _effect(entry: Mapping[str, Any], node: Node, context: Context) -> Effect | 
         return None
     status, per = entry["status"] or _STATUS.get(action, 0), tuple(sorted({*(entry["per"] or ())}))
     tag, hold = entry["tag"] or "", entry["hold"] or 0
-    return Effect(action, status, limit, per, tag, hold, entry["link"], restriction)
+    return Effect(action, status, limit, per, tag, hold, entry["link"], restriction, str(entry["ask"] or ""))
 
 
 def _limit(entry: Mapping[str, Any], node: Node, context: Context) -> Limit | None:

@@ -102,8 +102,9 @@ def ref(name: str) -> Schema:
 
 
 def value(kind: values.Type) -> Schema:
-    """A value as it is written where one of this type is given; a set may be written as its only element."""
-    return {"anyOf": [VALUES[kind.scalar], _several(kind)]} if kind.element else VALUES[kind]
+    """A value as it is written where one of this type is given; a set may be empty, or written as its only element."""
+    several = {"type": "array", "items": VALUES[kind.scalar]}
+    return {"anyOf": [VALUES[kind.scalar], several]} if kind.element else VALUES[kind]
 
 
 def document(title: str, root: Schema, definitions: Mapping[str, Schema]) -> Schema:
@@ -118,7 +119,8 @@ def pack_schema(catalogue: Catalogue) -> Schema:
         limits={"items": ref("limit")}, prices={"type": "object", "minProperties": 1, "additionalProperties": ref("price")},
     )  # fmt: skip
     key = {"items": ref("key")}
-    asked = [signal for signal in catalogue.values() if not signal.settled]
+    early = [signal for signal in catalogue.values() if not signal.counted]
+    asked = [signal for signal in early if not signal.settled]
     rule = table(
         rules.RULE_FIELDS, measures=_measures(catalogue), when=ref("condition"), then=ref("then"),
         corroborate=table(rules.CORROBORATE_FIELDS, per=key), evidence={"items": ref("named")}, exceptions=_exceptions(),
@@ -131,9 +133,9 @@ def pack_schema(catalogue: Catalogue) -> Schema:
         "list": _list(),
         "measure": _measure(catalogue),
         "then": {"if": {"required": ["steps"]}, "then": _steps(), "else": _effect(responses.EFFECT_FIELDS)},
-        "condition": _condition("condition", asked, _others(catalogue)),
+        "condition": _condition("condition", [s for s in catalogue.values() if not s.settled], _others(catalogue)),
         "selection": _condition("selection", asked, {}),
-        "filter": _condition("filter", catalogue.values(), {}),
+        "filter": _condition("filter", early, {}),
         "key": {"enum": sorted(signal.name for signal in asked), "description": "a signal of the request"},
         "named": shown | {"description": "a signal, or a measure of this rule"},
     }
@@ -243,9 +245,10 @@ def _measures(catalogue: Catalogue) -> Schema:
 
 
 def _measure(catalogue: Catalogue) -> Schema:
+    named = [name for name, signal in catalogue.items() if not signal.counted]
     numeric = [name for name, signal in catalogue.items() if signal.type in (values.INT, values.DURATION)]
     kinds: dict[str, Schema] = {
-        kind: {"enum": sorted(numeric if kind in measures.NUMERIC else catalogue)} for kind in measures.COUNTS
+        kind: {"enum": sorted(numeric if kind in measures.NUMERIC else named)} for kind in measures.COUNTS
     }
     kinds["count"] = {"const": True}
     two = {"minItems": 2, "maxItems": 2}

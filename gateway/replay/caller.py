@@ -2,8 +2,10 @@
 
 No threshold, signal, measure, rule, limit or other account is named here; shadow rules are not mentioned at all. The
 keys of this view are fixed: `reference`, `at`, `what` (a sentence), `status`, `code`, `message`,
-`retry_after` (seconds), `held` (seconds), `restricted` (what was taken from it, as its answer said), `help` (where to verify or
-appeal), and `capture` where nobody was told anything yet.
+`retry_after` (seconds), `held` (seconds), `restricted` (what was taken from it, as its answer said), `declare` (the kinds of
+workloads that the caller was asked to declare), `declare_where` (by which header of
+its answer it was told where: no record holds the place), `help` (where to verify or appeal), and `capture` where nobody was
+told anything yet.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from gateway.replay.explain import Explanation
 from gateway.values import SECOND
 
 CAPTURE: Final = "A CAPTURE: evaluated now, with nothing counted before it"
+DECLARE_WHERE: Final = (
+    "The answer said so in its header `sluice-declare`, and where to do it in its header `link`, if the operator names a place."
+)
 _PASSED: Final = "The request was passed on."
 _WHAT: Final = {
     Action.DELAY: "The request was held for a moment and then passed on.",
@@ -46,6 +51,9 @@ def caller_view(explanation: Explanation) -> dict[str, Any]:
             tree["code"] = reason.code  # its sentence speaks of refusals, and this request was passed on
     elif action is Action.RESTRICT:
         tree["what"] = _PASSED
+    if outcome.get("asked"):
+        tree["declare"] = [asked["kind"] for asked in outcome["asked"]]
+        tree["declare_where"] = DECLARE_WHERE
     refusal = explanation.now.enforced.refusal
     if refusal is not None and refusal.link and refusal.public.code == outcome.get("code"):
         tree["help"] = refusal.link
@@ -75,6 +83,9 @@ def caller_lines(tree: dict[str, Any]) -> list[str]:
         lines.append(f"It was held for {tree['held']:g} seconds.")
     if "restricted" in tree:
         lines.append(f"Taken from it: {', '.join(tree['restricted'])}.")
+    if "declare" in tree:
+        lines.append(f"You were asked to declare what this is: {' or '.join(f'a {kind}' for kind in tree['declare'])}.")
+        lines.append(tree["declare_where"])
     if "retry_after" in tree:
         lines.append(f"Retry after {tree['retry_after']} seconds.")
     if "help" in tree:

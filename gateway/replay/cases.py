@@ -24,7 +24,8 @@ from typing import Any, Final
 from gateway.decision import Verdict
 from gateway.errors import LoadError, Place, PolicyError, did_you_mean
 from gateway.facts import Answer, Facts
-from gateway.language.policy import Policy, Workload
+from gateway.language.campaigns import Workload
+from gateway.language.policy import Policy
 from gateway.language.workloads import read_workloads
 from gateway.registry import load as load_registry
 from gateway.replay.driver import DRY_RUN_KEY

@@ -18,9 +18,10 @@ from gateway.language.conditions import Leaf, Truth
 from gateway.language.measures import Measure, Ratio, ceiling
 from gateway.language.policy import Rule
 from gateway.readings import counted, exception_of, rule_values, step_of
-from gateway.replay.explain import Again, Explanation, Supposed, flat
+from gateway.replay.explain import Explanation, flat
 from gateway.replay.probes import Rung, height, ladder, proposals, spoken, thresholds_of
 from gateway.replay.remedies import remedies
+from gateway.replay.scene import Again, Supposed
 from gateway.state.operations import Count
 from gateway.values import AtLeast, Failed, Missing, Type
 

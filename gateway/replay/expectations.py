@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway.decision import Action, Verdict
 from gateway.errors import Place, did_you_mean
-from gateway.language.policy import Policy, Rule
+from gateway.language.policy import KINDS, Policy, Rule
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, entries, listing, mapping, one_of, text, whole
 
@@ -103,6 +103,7 @@ def _range(node: Node, problems: Problems) -> Range | None:
 
 
 _ActionWord: Final = StrEnum("_ActionWord", {action.name: str(action) for action in Action})  # type: ignore[misc]
+_AskWord: Final = StrEnum("_AskWord", {"NONE": "none", **{kind.upper(): kind for kind in KINDS}})  # type: ignore[misc]
 _VERDICT: Final = one_of(Verdict, "a verdict")
 DETAILS: Final[Mapping[str, Field]] = {
     "missing": Field(listing(text("missing"), "missing", empty=False), doc="names that an unknown lacked, among others"),
@@ -112,6 +113,8 @@ DETAILS: Final[Mapping[str, Field]] = {
     "step": Field(whole("step"), doc="which step applies, counted from 0 as in records"),
     "excepted": Field(text("excepted"), doc="the exception that applies"),
     "abstained": Field(text("abstained"), doc="the workload that it abstains for"),
+    "asked": Field(one_of(_AskWord, "asked"), doc="the kind of workload that the rule asks the caller to declare, or none"),
+    "would_ask": Field(one_of(_AskWord, "would_ask"), doc="the same as if every shadow rule were enforced"),
     "error": Field(text("error"), doc="a part of the error's text"),
 }
 NAMING: Final[Mapping[str, Field]] = {

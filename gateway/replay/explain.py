@@ -15,98 +15,25 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Final
 
-from gateway.audit.record import decided, recorded_measures, rule_end
+from gateway.audit.record import decided, declared, recorded_measures, rule_end
 from gateway.decision import Decision, Mode, Room, Verdict
-from gateway.enforcement import Enforced, Trouble, enforce
-from gateway.engine import Engine, Evaluated, Prepared
+from gateway.declarations import standing_of
+from gateway.enforcement import Trouble
+from gateway.engine import Engine, Evaluated, under
 from gateway.errors import ReplayError
 from gateway.facts import Cause
-from gateway.gate import under
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Policy, Rule
 from gateway.quarantine import reason_of
 from gateway.readings import rule_values
+from gateway.replay.scene import Again, Scene, Supposed
 from gateway.replay.sources import Exchange
-from gateway.signals import NOT_RECORDED, Catalogue, View
-from gateway.state.operations import Reply
+from gateway.signals import Catalogue, View
 from gateway.values import parse_timestamp
 
-_SUPPOSED: Final = "supposed not to match"
-
-
-@dataclass(frozen=True, slots=True)
-class Supposed:
-    """What is supposed of an exchange beside what its record says.
-
-    signals: by name. measures: by label (a ratio's label stands for the ratio alone). policy: other rules. room: limits that
-    are supposed to have room. resting: rules that are supposed not to match.
-    """
-
-    signals: Mapping[str, object] = field(default_factory=dict)
-    measures: Mapping[str, object] = field(default_factory=dict)
-    policy: Policy | None = None
-    room: frozenset[str] = frozenset()
-    resting: frozenset[str] = frozenset()
-
-    def also(self, other: Supposed) -> Supposed:
-        """Both suppositions; of two policies the other's."""
-        signals, measures = {**self.signals, **other.signals}, {**self.measures, **other.measures}
-        room, resting = self.room | other.room, self.resting | other.resting
-        return Supposed(signals, measures, other.policy or self.policy, room, resting)
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """One evaluation: what the engine and enforcement said. looked_at: the limits asked for room, and whether in shadow."""
-
-    prepared: Prepared
-    looked_at: list[tuple[str, bool]]
-    evaluated: Evaluated
-    decision: Decision
-    enforced: Enforced
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A recorded exchange put back where it stood: signals, measures by label, the answers of limits, rules in quarantine."""
-
-    view: View
-    measures: Mapping[str, object]
-    rooms: list[Room]
-    resting: Mapping[str, str]
-
-    def evaluate(self, engine: Engine, trouble: Trouble, supposed: Supposed) -> Again:
-        """What an engine makes of it, under a supposition; counts stay as recorded unless they are supposed to be others."""
-        view, measures = self.supposing(supposed), {**self.measures, **supposed.measures}
-        rooms = [replace(room, allowed=True) if room.limit in supposed.room else room for room in self.rooms]
-        prepared = engine.prepare(view, limits=trouble.cause is None)
-        uncounted = engine.prepare(self.view, limits=False).values if supposed.measures else {}
-        for label in supposed.measures.keys() & uncounted.keys() & prepared.values.keys():
-            prepared.values[label] = supposed.measures[label]
-        notes = [spec.notes[family, enforced].label for spec, family, enforced in prepared.noted]
-        readings = [measures.get(label, NOT_RECORDED) for label in prepared.labels]
-        reply = Reply([*readings, *(measures.get(note, 0) for note in notes)])  # type: ignore[list-item]
-        evaluated = engine.evaluate(view, prepared, reply, {**self.resting, **dict.fromkeys(supposed.resting, _SUPPOSED)})
-        looked_at = self._looked_at(engine, view, prepared, evaluated, trouble, rooms)
-        rooms = [room for room in rooms if (room.limit, room.shadow) in looked_at]
-        decision = engine.decide(evaluated, rooms)
-        enforced = enforce(decision, evaluated, prepared, rooms, trouble, view.facts.at)
-        return Again(prepared, looked_at, evaluated, decision, enforced)
-
-    def _looked_at(
-        self, engine: Engine, view: View, prepared: Prepared, evaluated: Evaluated, trouble: Trouble, rooms: list[Room]
-    ) -> list[tuple[str, bool]]:
-        """The limits that the gate asks for room: those of plans first, those of rules if nothing refused by then."""
-        batches = [prepared.batch]
-        first = {take.limit.id for take in prepared.batch.takes}
-        full = any(not room.allowed and not room.shadow and room.limit in first for room in rooms)
-        if trouble.cause is None and not full and (second := engine.throttles(view, evaluated)):
-            batches.append(second)
-        return [(take.limit.id, take.limit.shadow) for batch in batches for take in (*batch.takes, *batch.shadow_takes)]
-
-    def supposing(self, supposed: Supposed) -> View:
-        """The view of the exchange with other signal values."""
-        return replace(self.view, resolved={**self.view.resolved, **supposed.signals}) if supposed.signals else self.view
+_FIELDS: Final = (
+    "action", "status", "code", "by", "retry_after", "tags", "delay_us", "restriction", "restricted", "asked", "would",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +167,7 @@ def outcome_of(one: Again) -> dict[str, Any]:
     told: dict[str, Any] = {"action": str(enforced.action), "would": str(enforced.would), "tags": list(enforced.tags)}
     told |= {"delay_us": enforced.delay, "restriction": enforced.restriction.plain() if enforced.restriction else None}
     told["restricted"] = enforced.restriction.said() if enforced.restriction else None
+    told["asked"] = [{"kind": asked.kind, "by": list(asked.by)} for asked in enforced.asked]
     if refusal is not None:
         told |= {"status": refusal.status, "code": refusal.public.code, "by": list(refusal.by)}
         told["retry_after"] = refusal.retry_after
@@ -249,7 +177,7 @@ def outcome_of(one: Again) -> dict[str, Any]:
 def _outcome_differs(entry: Mapping[str, Any], one: Again) -> str:
     """The first field of the recorded outcome that this evaluation does not give, or the empty text."""
     before, after = entry["outcome"], outcome_of(one)
-    for name in ("action", "status", "code", "by", "retry_after", "tags", "delay_us", "restriction", "restricted", "would"):
+    for name in _FIELDS:
         if (before.get(name) or None) != (after.get(name) or None):
             return f"the outcome's {name} is {after.get(name)} where the record says {before.get(name)}"
     return ""
@@ -293,6 +221,10 @@ def _counts_differ(told: Explanation) -> str:
         if told.scene.measures.get(label) != after.get(label):
             said, held = after.get(label, "not read"), told.scene.measures.get(label, "nothing")
             return f"measure '{label}' is {said} where the record says {held}"
+    standing = [declared(one) for one in standing_of(told.view)]
+    if standing != told.entry.get("workloads", []):
+        held = ", ".join(one["id"] for one in told.entry.get("workloads", [])) or "none"
+        return f"the declared workloads in whose scope it is stand otherwise than the record says of {held}"
     looked_at, recorded = told.now.looked_at, [(room.limit, room.shadow) for room in told.scene.rooms]
     if "state_error" not in told.entry and sorted(looked_at) != sorted(recorded):
         names = ", ".join(sorted({name for name, _ in set(looked_at) ^ set(recorded)}))

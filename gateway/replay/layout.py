@@ -59,6 +59,9 @@ def _head(tree: Tree, paint: Paint) -> Iterator[str]:
     for name in ("state_error", "settle_error"):
         if name in tree:
             yield _line(name, tree[name])
+    for workload in tree["workloads"]:
+        covers = "covers it" if workload["covers"] else "does nothing"
+        yield from wrapped(_line("workload", f"{_workload(workload)}: it {covers}"))
     for room in tree["limits"]:
         yield _line("limit", _room(room))
     for name, text in _once({view: _to_pass(needed) for view, needed in tree["to_pass"].items()}, "to pass").items():
@@ -81,11 +84,16 @@ def _outcome(outcome: Tree) -> str:
     said += [f"by {', '.join(outcome['by'])}"] if outcome.get("by") else []
     said += [f"retry after {outcome['retry_after']} s"] if "retry_after" in outcome else []
     said += [f"tags {', '.join(outcome['tags'])}"] if outcome.get("tags") else []
+    said += [f"the caller was asked to declare {_asked(outcome['asked'])}"] if outcome.get("asked") else []
     said += [f"held for {outcome['delay_us'] / 1e6:g} s"] if outcome.get("delay_us") else []
     taken = outcome.get("restriction") or {}
     said += ["restricted to " + ", ".join(f"{name} {most}" for name, most in sorted(taken.items()))] if taken else []
     said += [f"taken: {', '.join(outcome['restricted'])}"] if outcome.get("restricted") else []
     return ", ".join(said)
+
+
+def _asked(asked: Sequence[Tree]) -> str:
+    return " and ".join(f"a {one['kind']} (by {', '.join(one['by'])})" for one in asked)
 
 
 def _room(room: Tree) -> str:
@@ -113,6 +121,8 @@ def _rule(rule: Tree, outcome: Tree, paint: Paint, verbose: bool) -> Iterator[st
     barred = next((f", {word} ({rule[word]})" for word in ("excepted", "abstained") if word in rule), "")
     would = f", would be {rule['would']}" if rule["verdict"] == "match" and rule["would"] != rule["action"] else ""
     share = f", share {rule['share']:.0%}" if "share" in rule else ""
+    wish = rule.get("asks") or rule.get("would_ask")
+    would += f", {'asks' if rule.get('asks') else 'would ask'} for a declared {wish}" if wish else ""
     yield f"{rule['id']}  {verdict}{barred or asks + would}  ({rule['family']}, {rule['severity']}, {rule['mode']}{share})"
     yield f"  {rule['title']}"
     if rule["error"]:
@@ -130,7 +140,7 @@ def _rule(rule: Tree, outcome: Tree, paint: Paint, verbose: bool) -> Iterator[st
             _entry("evidence", ", ".join(f"{name} = {_seen(value)}" for name, value in rule["evidence"].items()))
         )
     for cause in rule["false_positives"] if telling else ():
-        yield from wrapped(_entry("false positive", f"{cause['cause']}: {_kept_out(cause)}"))
+        yield from wrapped(_entry("false positive", f"{cause['cause']}: {cause['said']}"))
     if verbose:
         yield from (_entry("blind spot", text) for text in rule["blind_spots"])
         yield from (_entry("reference", text) for text in rule["references"])
@@ -145,13 +155,6 @@ def _entry(name: str, text: str) -> str:
 
 def _seen(value: Tree) -> str:
     return f"{value['shown']} ({value['lacks']})" if "lacks" in value else str(value["shown"])
-
-
-def _kept_out(cause: Tree) -> str:
-    if "leaf" not in cause:
-        return f"kept out by {cause['mitigated_by']}"
-    leaf = cause["leaf"]
-    return f"kept out by {cause['mitigated_by']}, now {leaf['truth']} ({leaf['name']} is {leaf['shown']})"
 
 
 def _leaves(tree: Tree) -> Iterator[Tree]:
@@ -231,6 +234,9 @@ def _workload(workload: Tree) -> str:
     if (ceiling := workload.get("ceiling")) is not None:
         word = {True: "within", False: "above", None: "unknown against"}[ceiling["within"]]
         said.append(f"{word} its ceiling: {ceiling['count']} requests in {ceiling['over']}, {ceiling['declared']} declared")
+    if (items := workload.get("items")) is not None:
+        word = {True: "within its items", False: "outgrown", None: "its items not known"}[items["within"]]
+        said.append(f"{word}: {items['count']} different ones seen, {items['declared']} declared")
     return f"{workload['id']} ({workload['kind']}, owner {workload['owner']}): {', '.join(said)}"
 
 

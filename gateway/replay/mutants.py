@@ -16,7 +16,7 @@ from gateway.errors import Place
 from gateway.language.conditions import All, Leaf
 from gateway.language.lists import ValueList
 from gateway.language.measures import SHORTEST, window
-from gateway.language.policy import FAMILIES, Corroborate, Effect, Note, PlanLimit, Policy, Response, Rule, RuleException
+from gateway.language.policy import FAMILIES, KINDS, Corroborate, Effect, Note, PlanLimit, Policy, Response, Rule, RuleException
 from gateway.replay.altered import Altered, Seen, SeenBy, conditions, nearby
 from gateway.replay.altered_limits import amounts
 from gateway.replay.altered_measures import keys, lists, measures, measures_read, with_measure
@@ -143,6 +143,11 @@ def _effects(effect: Effect) -> Iterator[Altered[Effect]]:
         if other.action is not effect.action:
             hint = f"a case that expects the action {effect.action}"
             yield Altered(f"{other.action} in place of {effect.action}", hint, other)
+    if effect.ask:
+        hint = f"a case that expects '{effect.ask}' under 'asked' or 'would_ask'"
+        yield Altered(f"ask {effect.ask} left out", hint, replace(effect, ask=""))
+        kind = next(kind for kind in KINDS if kind != effect.ask)
+        yield Altered(f"ask {effect.ask} becomes {kind}", hint, replace(effect, ask=kind))
     if effect.limit is None:
         return
     for change in amounts(effect.limit):

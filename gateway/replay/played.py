@@ -19,8 +19,9 @@ from gateway.decision import Mode, RuleEnd, Verdict
 from gateway.facts import Answer, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement
+from gateway.language.campaigns import Workload
 from gateway.language.measures import Measure, Ratio
-from gateway.language.policy import ExceptionEntry, PlanLimit, Policy, Rule, RuleException, Workload
+from gateway.language.policy import ExceptionEntry, PlanLimit, Policy, Rule, RuleException
 from gateway.readings import rule_values
 from gateway.replay.cases import Case
 from gateway.replay.driver import answered
@@ -170,7 +171,7 @@ def rebuilt(
     """The policy with other rules, limits and workloads, and the measures and notes that they need."""
     rules, workloads = tuple(rules), policy.workloads if workloads is None else tuple(workloads)
     measures = {measure.label: measure for rule in rules for measure in parts(rule)}
-    measures |= {one.ceiling.measure.label: one.ceiling.measure for one in workloads if one.ceiling}
+    measures |= {part.measure.label: part.measure for one in workloads for part in (one.ceiling, one.items) if part}
     specs = {(spec.within, spec.per): spec for rule in rules if (spec := rule.corroborate)}
     return replace(
         policy, rules=rules, limits=tuple(limits), workloads=workloads, measures=tuple(measures.values()),

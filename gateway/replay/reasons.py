@@ -22,7 +22,7 @@ from gateway.values import Failed, Missing
 Tree = Mapping[str, Any]
 MOST_LEAVES: Final = 8
 _OTHERWISE: Final = {"true": "false", "false": "true"}
-_ACTED: Final = ("action", "would", "excepted", "abstained")
+_ACTED: Final = ("action", "would", "excepted", "abstained", "asked", "would_ask")
 
 
 def explained(played: Played) -> Explanation:

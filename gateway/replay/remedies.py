@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from gateway.language.campaigns import Workload
 from gateway.language.conditions import All
-from gateway.language.policy import ExceptionEntry, Policy, Rule, Workload
-from gateway.replay.explain import Again, Explanation, Supposed
+from gateway.language.policy import ExceptionEntry, Policy, Rule
+from gateway.replay.explain import Explanation
+from gateway.replay.scene import Again, Supposed
 from gateway.values import Failed, Missing
 
 Remedy = tuple[dict[str, Any], Supposed]

@@ -38,6 +38,19 @@ class RuleTally:
 
 
 @dataclass(slots=True)
+class AskedTally:
+    """Who was asked to declare a kind of workload. would: exchanges, as if every shadow rule were enforced."""
+
+    exchanges: int = 0
+    would: int = 0
+    accounts: set[str] = field(default_factory=set)
+
+    def add(self, account: str) -> None:
+        self.exchanges += 1
+        self.accounts.add(account)
+
+
+@dataclass(slots=True)
 class AccountTally:
     """One account over all exchanges."""
 
@@ -61,6 +74,7 @@ class Report:
         self.rules = {rule.id: RuleTally() for rule in policy.rules if rule.mode is not Mode.OFF}
         self.accounts: dict[str, AccountTally] = {}
         self.intake: Counter[str] = Counter()
+        self.asked: dict[str, AskedTally] = {}
         self._benign: Counter[bool] = Counter()
         self._benign_at_intake = 0
 
@@ -86,6 +100,10 @@ class Report:
         if tally.label not in (None, HARVEST):
             self._benign[would.refuses] += 1
             self._benign_at_intake += turned_away is not None
+        for asked in outcome.asked:
+            self.asked.setdefault(asked.kind, AskedTally()).add(account)
+        for kind in {end.would_ask for end in outcome.decision.ends if end.would_ask}:
+            self.asked.setdefault(kind, AskedTally()).would += 1
         for end in outcome.decision.ends:
             rule = self.rules[end.rule]
             rule.verdicts[str(end.verdict)] += 1
@@ -113,6 +131,10 @@ class Report:
             "outcomes": dict(sorted(self.outcomes.items())),
             "would": dict(sorted(self.would.items())),
             "refused_at_intake": dict(sorted(self.intake.items())),
+            "asked": {
+                kind: {"exchanges": tally.exchanges, "accounts": len(tally.accounts), "would": tally.would}
+                for kind, tally in sorted(self.asked.items())
+            },
             "benign": {
                 "exchanges": self._benign.total(), "would_refuse": self._benign[True], "share": self.benign_share,
                 "counts": COUNTED, "refused_at_intake": self._benign_at_intake,
@@ -175,6 +197,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     console.print("would    " + _counts(report["would"]) + "   (as if every shadow rule were enforced)")
     if report["refused_at_intake"]:
         console.print("refused at intake: " + _counts(report["refused_at_intake"]))
+    console.print("".join(_asked(kind, asked) for kind, asked in report["asked"].items()), end="")
     if report["benign"]["exchanges"]:
         console.print(_benign(report["benign"]))
     rules = Table(_name("rule"), "mode", "match", "accounts", "unknown", "error", "lacked", title="Rules", title_justify="left")
@@ -220,6 +243,11 @@ def _name(header: str) -> Column:
 def _benign(benign: Mapping[str, Any]) -> str:
     said = f"benign   {benign['exchanges']:,} exchanges, {benign['would_refuse']:,} would be refused ({benign['share']:.4%})"
     return f"{said}: {benign['counts']} ({benign['refused_at_intake']:,})"
+
+
+def _asked(kind: str, asked: Mapping[str, Any]) -> str:
+    accounts = f"{asked['exchanges']:,} exchanges of {asked['accounts']:,} accounts"
+    return f"asked    to declare a {kind}: {accounts}; {asked['would']:,} as if every shadow rule were enforced\n"
 
 
 def _at_intake(outcome: Outcome) -> Cause | None:

@@ -209,7 +209,17 @@ def _equal(key: str) -> Callable[[str, Any, Played], Iterator[str]]:
     return compare
 
 
+def _asked(name: str) -> Callable[[str, Any, Played], Iterator[str]]:
+    def compare(rule_id: str, wanted: Any, played: Played) -> Iterator[str]:
+        found = getattr(played.end(rule_id), name) or "none"
+        if found != str(wanted):
+            yield f"expected {'asked' if name == 'asks' else name} {wanted}, got {found}"
+
+    return compare
+
+
 FOUND: Final[dict[str, Callable[[str, Any, Played], Iterator[str]]]] = {
     "missing": _missing, "leaves": _leaves, "error": _error, "step": _step,
     **{key: _equal(key) for key in ("action", "would", "excepted", "abstained")},
+    "asked": _asked("asks"), "would_ask": _asked("would_ask"),
 }  # fmt: skip

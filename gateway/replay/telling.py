@@ -4,7 +4,8 @@ Every truth, step, exemption and action in it is what the language's and the eng
 names them. Conditions are told without short circuit: a part that did not need to be looked at is told from what was recorded.
 
 Keys of the tree: `capture` (what is said first of a captured request), `reference`, `id`, `at`, `request`, `subject`, `policy`
-(of the record; `evaluated_by` where it is another), `decision` and `would` ({action, by}), `outcome`, `to_pass` (by view),
+(of the record; `evaluated_by` where it is another), `decision` and `would` ({action, by}), `outcome`, `workloads` (the declared
+ones in whose scope it is), `to_pass` (by view),
 `cause`, `state_error`, `settle_error`, `limits`, `rules` (matches first, the strongest on top), `not_matched` (how many rules
 are not told), `unsearched` (for how many of those told nothing was looked for that would change them). Keys of a rule: see
 `rule_tree`; of a comparison: see `leaf_tree`.
@@ -12,12 +13,13 @@ are not told), `unsearched` (for how many of those told nothing was looked for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.audit.record import decided
 from gateway.decision import Action, Mode, Room, RuleEnd, Verdict
+from gateway.declarations import standing_of
 from gateway.enforcement import CAUSE_ANSWERS, seconds_until
 from gateway.engine import Ended
 from gateway.facts import Cause
@@ -30,7 +32,7 @@ from gateway.replay.changes import changes, unreached
 from gateway.replay.explain import Explanation, differing_rules
 from gateway.replay.probes import height, network_texts, spoken, thresholds_of
 from gateway.replay.remedies import to_pass
-from gateway.replay.trials import corroboration, exceptions, workloads
+from gateway.replay.trials import corroboration, exceptions, workload, workloads
 from gateway.state.operations import NANO, Unit
 from gateway.values import AtLeast, Failed, Missing, Type
 
@@ -57,6 +59,7 @@ def told(explanation: Explanation, only: Collection[str] = ()) -> Tree:
         for name, enforced in (("decision", True), ("would", False)):
             tree["evaluated_by"][name] = decided(explanation.decision, enforced=enforced)
     tree |= {key: entry[key] for key in ("decision", "would", "outcome")}
+    tree["workloads"] = [workload(one, explanation) for one in standing_of(explanation.view)]
     passing = {"enforced": to_pass(explanation, True), "would": to_pass(explanation, False)}
     tree["to_pass"] = {view: needed for view, needed in passing.items() if needed is not None}
     if "cause" in exchange:
@@ -86,7 +89,7 @@ def rule_tree(rule: Rule, explanation: Explanation, changing: bool = True) -> Tr
     """One rule: what it is, how it ended, its condition leaf by leaf, what was tried, and what would change it.
 
     Besides what the rule declares: `verdict`, `action`, `would`, `error`, `missing` ({name, reason}), `when` (its parts),
-    `excepted` and `abstained` (the exception, the workload because of which a match does not act),
+    `excepted` and `abstained` (the exception, the workload because of which a match does not act), `asks` and `would_ask`,
     on a match `exceptions`, `workloads`, `corroboration` and `throttle`, `steps` where it is graded, `evidence`,
     `false_positives` with their leaf now, `changes` ({set, exception, workload, corroborated_by or not_corroborated_by; gives})
     and `not_reached` (ends that no change of one or two values leads to).
@@ -104,7 +107,8 @@ def rule_tree(rule: Rule, explanation: Explanation, changing: bool = True) -> Tr
         "when": condition_tree(rule.when, rule, explanation),
         "measures": {name: declared.label for name, declared in rule.measures.items()},
     }  # fmt: skip
-    tree |= {key: by for key, by in (("excepted", end.excepted), ("abstained", end.abstained)) if by}
+    said = (("excepted", end.excepted), ("abstained", end.abstained), ("asks", end.asks), ("would_ask", end.would_ask))
+    tree |= {key: by for key, by in said if by}
     if rule.share < 1:
         tree["share"] = rule.share
     if end.verdict is Verdict.MATCH:
@@ -256,9 +260,31 @@ def _unseen(view: str, explanation: Explanation) -> str:
 
 
 def _mitigated(rule: Rule, cause: str, by: str, explanation: Explanation) -> Tree:
-    """An honest cause, and what keeps it out: a leaf with its value now, or an exception by name."""
-    leaf = next((leaf for leaf in rule.when.leaves() if leaf.id == by), None)
-    if leaf is None:
-        return {"cause": cause, "mitigated_by": by}
+    """An honest cause, and what keeps it out: a leaf with its value now and the truth by which it does, or one by name."""
+    tree: Tree = {"cause": cause, "mitigated_by": by}
+    found = next(((leaf, keeps) for leaf, keeps in _keeping_out(rule.when, False) if leaf.id == by), None)
+    if found is None:
+        return tree | {"said": f"kept out by {by}"}
+    leaf, keeps = found
     value = rule_values(rule, explanation.view, explanation.evaluated.values)(leaf.name)
-    return {"cause": cause, "mitigated_by": by, "leaf": leaf_tree(leaf, value, explanation)}
+    told = leaf_tree(leaf, value, explanation)
+    tree |= {"leaf": told, "kept_out_where": TRUTH[keeps]}
+    return tree | {"said": _kept_out(by, told, TRUTH[keeps])}
+
+
+def _keeping_out(condition: Condition, keeps: bool) -> Iterator[tuple[Leaf, bool]]:
+    """Every leaf, with the truth by which it keeps its rule from matching: true below a `none`."""
+    if isinstance(condition, Leaf):
+        yield condition, keeps
+        return
+    for part in condition.parts:
+        yield from _keeping_out(part, keeps is (condition.word != "none"))
+
+
+def _kept_out(by: str, leaf: Tree, keeps: str) -> str:
+    """Whether a leaf keeps its cause out here, and where it would."""
+    value = f"({leaf['name']} is {leaf['shown']})"
+    if leaf["truth"] == keeps:
+        return f"kept out by {by}, which is {keeps} here {value}"
+    here = "unknown" if leaf["truth"] == TRUTH[None] else f"{leaf['truth']} and does not"
+    return f"would be kept out where {by} is {keeps}; here it is {here} {value}"

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.decision import Mode
+from gateway.declarations import NOT_COUNTED, Standing, in_time, standing_of
+from gateway.language.campaigns import Workload
 from gateway.language.conditions import Condition, Leaf
 from gateway.language.policy import ExceptionEntry, Rule, RuleException
 from gateway.readings import exception_of
@@ -56,29 +58,41 @@ def _shown(value: object, kind: Any) -> str:
 
 def workloads(rule: Rule, explanation: Explanation) -> list[Tree]:
     """Every declared workload of the kinds a rule abstains for: whether it covers the exchange, and what it fails on."""
-    found = []
-    for workload in explanation.policy.workloads:
-        if workload.kind not in rule.abstain_for:
-            continue
-        truth = workload.when.evaluate(explanation.view.get)
-        outside = [
-            f"{leaf}; it is {_shown(explanation.view.get(leaf.name), leaf.type)}"
-            for leaf in _failing(workload.when, explanation)
-        ]
-        tree: Tree = {
-            "id": workload.id, "kind": workload.kind, "owner": workload.owner, "evidence": workload.evidence,
-            "from": _moment(workload.since), "until": _moment(workload.until), "in_scope": truth,
-            "outside": outside, "in_time": workload.since <= explanation.at < workload.until,
-        }  # fmt: skip
-        if workload.ceiling is not None:
-            count = explanation.evaluated.values.get(workload.ceiling.measure.label, Missing("not counted"))
-            tree["ceiling"] = {
-                "declared": workload.ceiling.leaf.shown, "count": _shown(count, workload.ceiling.measure.type),
-                "over": duration_text(workload.ceiling.measure.window.length),
-                "within": workload.ceiling.leaf.test(count),
+    standing = {one.workload.id: one for one in standing_of(explanation.view)}
+    return [
+        workload(standing.get(one.id) or one, explanation)
+        for one in explanation.policy.workloads
+        if one.kind in rule.abstain_for
+    ]
+
+
+def workload(found: Standing | Workload, explanation: Explanation) -> Tree:
+    """A declared workload: whose it is, whether the exchange is in its scope and time, and what was counted of it.
+
+    `covers` is whether it did anything; `ceiling` and `items` stand where it declares them and the exchange is in its scope.
+    """
+    standing = found if isinstance(found, Standing) else None
+    one = found.workload if isinstance(found, Standing) else found
+    view = explanation.view
+    outside = [f"{leaf}; it is {_shown(view.get(leaf.name), leaf.type)}" for leaf in _failing(one.when, explanation)]
+    tree: Tree = {
+        "id": one.id, "kind": one.kind, "owner": one.owner, "evidence": one.evidence, "from": _moment(one.since),
+        "until": _moment(one.until), "in_scope": one.when.evaluate(view.get), "outside": outside,
+        "in_time": in_time(one, view), "covers": standing is not None and standing.covers,
+    }  # fmt: skip
+    if standing is None:
+        return tree
+    for name, part, within in (
+        ("ceiling", one.ceiling, standing.within_ceiling), ("items", one.items, standing.within_items),
+    ):  # fmt: skip
+        if part is not None:
+            declared = part.leaf.shown if name == "ceiling" else str(one.size)
+            tree[name] = {
+                "declared": declared, "over": duration_text(part.measure.window.length),
+                "count": _shown(explanation.evaluated.values.get(part.measure.label, NOT_COUNTED), part.measure.type),
+                "within": within,
             }  # fmt: skip
-        found.append(tree)
-    return found
+    return tree
 
 
 def _failing(condition: Condition, explanation: Explanation) -> list[Leaf]:

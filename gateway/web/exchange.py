@@ -8,7 +8,7 @@ the exchange answers. The order is: `feed`, `facts`, (the gate judges), `judged`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -19,12 +19,13 @@ from gateway.facts import Answer, Cause, End, Facts, Usage
 from gateway.gate import Gate
 from gateway.judgement import Judgement, Trace
 from gateway.protocol import Dialect
-from gateway.web.answers import error_answer
+from gateway.web.answers import REFERENCE_HEADER, error_answer
 from gateway.web.intake import Body, Head, Intake
 from gateway.web.tap import Tap
 
 Headers = list[tuple[bytes, bytes]]
 OWN_PREFIX: Final = "sluice-"
+REFERENCE: Final = REFERENCE_HEADER.decode()
 _MOST_DIGITS: Final = 18
 
 
@@ -39,7 +40,8 @@ class Door:
     """What every exchange of one host shares.
 
     clock: µs since 1970; timer: µs, for latencies; largest: bytes of request body that are read and so accepted;
-    keep: the share of allows and observes whose traces are kept.
+    keep: the share of allows and observes whose traces are kept. declare: where callers declare a workload; empty where
+    nobody said, and they are told the code alone.
     """
 
     intake: Intake
@@ -49,6 +51,7 @@ class Door:
     largest: int = 32 * 2**20
     keep: float = 1.0
     refresher: Refresher | None = None
+    declare: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,6 @@ class Exchange:
     def __init__(self, door: Door, head: Head) -> None:
         self.door, self.head = door, head
         self.started = door.timer()
-        self.at = door.clock()
         found = door.intake.route(head)
         self.dialect: Dialect | None = found[0] if found else None
         self.reads_body = bool(found and found[1].read)
@@ -129,7 +131,8 @@ class Exchange:
         """What the exchange states, for the gate to judge."""
         size = self._size if self.reads_body else self._declared
         raw = self.body() if self.reads_body else b""
-        return self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=self._cause), self.at)
+        at = self.door.clock()  # not before the body is here: whoever holds back its end must not save up earlier limits
+        return self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=self._cause), at)
 
     def judged(self, judgement: Judgement) -> Refuse | Forward:
         """What to do with the request. From here on the exchange must be finished, whatever happens."""
@@ -141,7 +144,7 @@ class Exchange:
             return self.refuse(outcome)
         if self.too_large:  # a fail mode may let it pass, but its bytes are gone: an empty body must not go on in their place
             self.ended = End.REFUSED
-            return self.error(*CAUSE_ANSWERS[Cause.BODY_TOO_LARGE], self._closing())
+            return self.error(*CAUSE_ANSWERS[Cause.BODY_TOO_LARGE], [*self._asking(), *self._closing()])
         self._restrict(judgement)
         headers = [(k, v) for k, v in self.head.headers if not _replaced(k)]
         if self.restricted:
@@ -171,7 +174,7 @@ class Exchange:
             headers.append(("retry-after", str(refusal.retry_after)))
         if refusal.link:
             headers.append(("link", f'<{refusal.link}>; rel="help"'))
-        return self.error(refusal.status, refusal.public, [*headers, *self._closing()])
+        return self.error(refusal.status, refusal.public, [*headers, *self._asking(), *self._closing()])
 
     def error(self, status: int, public: Public, extra: list[tuple[str, str]] | None = None) -> Refuse:
         """An error answer in the shape of the protocol called."""
@@ -190,9 +193,26 @@ class Exchange:
         self._unsized = b"content-length" not in named
         if self.dialect is not None:
             self._tap = Tap(self.dialect, kind, named.get(b"content-encoding", b"").decode("latin-1").strip().lower())
-        quotas = [*(self.judgement.outcome.headers if self.judgement else ()), *self._said_of_restriction()]
+        quotas = [*(self.judgement.outcome.headers if self.judgement else ()), *self._said(named)]
         stream = [(b"x-accel-buffering", b"no")] if self.streaming else []
         return [*headers, *((k.encode(), v.encode()) for k, v in quotas), *stream]
+
+    def _said(self, named: Container[bytes]) -> list[tuple[str, str]]:
+        """What tells the caller of an answer that passes what was taken and what is asked; each header once."""
+        told = self._said_of_restriction()
+        known = {name for name, _ in told} | ({REFERENCE} if REFERENCE_HEADER in named else set())
+        asking = [pair for pair in self._asking() if pair[0] == "link" or pair[0] not in known]
+        reference = self.judgement.outcome.reference if self.judgement else ""
+        return [*told, *asking, *([(REFERENCE, reference)] if asking and REFERENCE not in known else [])]
+
+    def _asking(self) -> list[tuple[str, str]]:
+        """What asks the caller to declare workloads: their kinds, a stable code, and where to do it."""
+        asked = self.judgement.outcome.asked if self.judgement else ()
+        if not asked:
+            return []
+        told = [(f"{OWN_PREFIX}declare", ", ".join(one.kind for one in asked)), (f"{OWN_PREFIX}reason", asked[0].code)]
+        link = f'<{self.door.declare}>; rel="help"; title="{asked[0].code}"'
+        return [*told, ("link", link)] if self.door.declare else told
 
     def _said_of_restriction(self) -> list[tuple[str, str]]:
         """What tells the caller that less was asked of the upstream than they asked for, why, and how to refer to it."""

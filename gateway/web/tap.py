@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import zlib
-from typing import Final
+from typing import Any, Final
 
 from gateway.facts import Usage
 from gateway.protocol import Dialect
@@ -24,7 +24,9 @@ _WBITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _BLANK_LINE: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 _LONGEST: Final = 4
 # These bytes cannot stand inside a JSON string, where the quotes would be escaped: they are a key.
-_USAGE_KEY: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_USAGE_KEY: Final = re.compile(rb'"(usage|usageMetadata)"\s*:\s*(?=\{)')
+
+_MODEL_KEYS: Final = ("model", "modelVersion")
 
 
 class Tap:
@@ -90,7 +92,7 @@ class Tap:
         self._searched = max(0, len(self._held) - _LONGEST + 1)
 
     def _event(self, event: bytes) -> None:
-        if b'"usage"' not in event and (self.model or b'"model"' not in event):
+        if b'"usage' not in event and (self.model or b'"model' not in event):
             return
         data = b"\n".join(line[5:].lstrip() for line in event.splitlines() if line.startswith(b"data:"))
         if data.startswith(b"{"):
@@ -102,16 +104,19 @@ class Tap:
             return
         with contextlib.suppress(ValueError, RecursionError):
             used, _ = json.JSONDecoder().raw_decode(data[keys[-1].end() :].decode("utf-8", "replace"))
-            self.usage = self._dialect.usage({"usage": used}, self.usage)
+            self.usage = self._dialect.usage({keys[-1][1].decode(): used}, self.usage)
 
     def _document(self, data: bytes) -> None:
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
             return
-        if not isinstance(document, dict):
-            return
+        for part in document if isinstance(document, list) else [document]:  # some streams are one array of answers
+            if isinstance(part, dict):
+                self._part(part)
+
+    def _part(self, document: dict[str, Any]) -> None:
         for holder in (document, document.get("message"), document.get("response")):
-            if isinstance(holder, dict) and isinstance(holder.get("model"), str):
-                self.model = holder["model"]
+            if isinstance(holder, dict):
+                self.model = next((holder[key] for key in _MODEL_KEYS if isinstance(holder.get(key), str)), self.model)
         self.usage = self._dialect.usage(document, self.usage)

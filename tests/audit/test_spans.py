@@ -52,7 +52,12 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def settle(
-    spans: OtelSpans, model: str = "m-1", answer: Answer | None = None, parent: str | None = PARENT, kept: bool = True
+    spans: OtelSpans,
+    model: str = "m-1",
+    answer: Answer | None = None,
+    parent: str | None = PARENT,
+    kept: bool = True,
+    packs: tuple[str, ...] = (PACK,),
 ) -> str:
     call = Call(
         "chat",
@@ -69,7 +74,7 @@ def settle(
         peer="198.51.100.7", call=call,
     )  # fmt: skip
     trail = Trail(None, spans)
-    gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+    gate = Gate(policy(*packs), CATALOGUE, sink=trail)
     judgement = gate.judge(exchange)
     judgement.trace, judgement.kept = begin(parent), kept
     gate.settle(judgement, answer or Answer(200, Usage(12, 34, 5), End.COMPLETE, "m-1-2026", 1_500, 9_000))
@@ -120,6 +125,19 @@ def test_names_are_the_conventions() -> None:
         "gen_ai.usage.input_tokens": 12, "gen_ai.usage.output_tokens": 34, "gen_ai.usage.cache_read.input_tokens": 5,
     }  # fmt: skip
     assert wanted.items() <= client.items()
+
+
+def test_what_was_asked_and_which_workload_covers_it_are_told() -> None:
+    asking = PACK.replace("tag: large}", "tag: large, ask: benchmark}")
+    workloads = """workloads:
+  - {id: declared, kind: batch, accounts: ["key:0123456789abcdef"], from: 2020-01-01, until: 2040-01-01, owner: o, evidence: e}
+"""
+    _, spans = exported(lambda sink: settle(sink, packs=(asking, workloads)))
+    told = attributes(by_kind(spans)[Span.SPAN_KIND_INTERNAL])
+    assert (list(told["sluice.asked"]), list(told["sluice.workloads"])) == (["benchmark"], ["declared"])
+    _, spans = exported(settle)
+    plain = attributes(by_kind(spans)[Span.SPAN_KIND_INTERNAL])
+    assert not {"sluice.asked", "sluice.workloads"} & plain.keys()
 
 
 def test_one_event_per_matched_rule_with_evidence() -> None:

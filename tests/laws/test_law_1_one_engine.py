@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from gateway.audit.record import record, stable
 from gateway.config import load_config
 from gateway.enforcement import FailModes
+from gateway.errors import Place
 from gateway.gate import Gate
 from gateway.language.compile import load
 from gateway.registry import load as load_registry
 from gateway.replay.driver import replay
 from gateway.replay.sources import Reader
+from gateway.signals import View
 from gateway.web.app import build
 from gateway.web.exchange import Door
 from gateway.web.intake import Head, Intake
@@ -27,6 +30,7 @@ from tests.captures import sendable
 from tests.serving import served
 
 KEY = b"a key of the tests' own"
+PROTOCOLS = ("openai", "anthropic", "gemini")
 RULES = Path(__file__).parents[2] / "rules"
 ANSWER = {"model": "stub", "usage": {"prompt_tokens": 10, "completion_tokens": 5, "input_tokens": 10, "output_tokens": 5}}
 PLAN = """
@@ -37,6 +41,10 @@ prices: {"*": {input: 3, output: 12}}
 rules:
   - {id: plan.short, title: less for some, family: client, owner: o, when: {request.size: {gte: 1}}, share: 50%, mode: enforce,
      then: {action: restrict, to: {max_tokens: 7, logprobs: false}}, abstain_for: [batch]}
+  - {id: plan.mark, title: t, family: client, owner: o, when: {client.runtime: node}, mode: enforce,
+     then: {action: tag, tag: seen}}
+  - {id: plan.ask, title: t, family: client, owner: o, when: {request.stream: true}, then: {action: observe, ask: batch},
+     abstain_for: [batch], mode: enforce, evidence: [workload.kind, workload.within_items]}
   - {id: plan.typical, title: t, family: volume, owner: o, when: {typical: {gte: 100}}, then: {action: observe}, mode: enforce,
      measures: {typical: {quantile: request.size, rank: 0.5, per: [account.id], window: 1h}}}
 limits:
@@ -46,6 +54,12 @@ limits:
   - {id: plan.requests, per: [account.id], limit: 3/minute, on_missing: skip, mode: enforce}
   - {id: plan.trial, per: [client.network], limit: 2/minute, window: moving, on_missing: skip, mode: shadow}
 """
+
+
+DECLARED = {
+    "id": "declared", "kind": "batch", "ceiling": "3 requests/hour", "items": 1, "from": "2020-01-01", "until": "2040-01-01",
+    "owner": "tests", "evidence": "generated",
+}  # fmt: skip
 
 
 async def upstream(scope: Any, receive: Any, send: Any) -> None:
@@ -64,7 +78,17 @@ async def upstream(scope: Any, receive: Any, send: Any) -> None:
 def policies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     plan = tmp_path_factory.mktemp("policy") / "plan.yaml"
     plan.write_text(PLAN)
-    return [RULES, plan]
+    workloads = plan.with_name("workloads.yaml")
+    workloads.write_text(json.dumps({"workloads": [{**DECLARED, "accounts": [_busiest_account()]}]}))
+    return [RULES, plan, workloads]
+
+
+def _busiest_account() -> str:
+    registry = load_registry({"identity": {"hash_key": KEY}})
+    reader = Reader(Intake(registry, KEY), registry.signals)
+    seen = [reader.exchange(json.dumps(row).encode(), Place("capture")) for row in sendable()]
+    ids = Counter(View.of(one.facts, registry.signals).get("account.id") for one in seen)
+    return next(str(name) for name, _ in ids.most_common() if isinstance(name, str))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +108,7 @@ def by_process(policies: list[Path], folder: Path) -> list[dict[str, Any]]:
     now: dict[str, Any] = {"ts": 0}  # the process is built before its first exchange
     with served(upstream) as port:
         (folder / "gateway.yaml").write_text(
-            f"upstreams:\n  openai: {{url: 'http://127.0.0.1:{port}'}}\n  anthropic: {{url: 'http://127.0.0.1:{port}'}}\n"
+            f"upstreams: {json.dumps({name: {'url': f'http://127.0.0.1:{port}'} for name in PROTOCOLS})}\n"
             f"policy: {[str(path) for path in policies]}\nidentity: {{hash_key_file: key}}\naudit: {{records: audit.jsonl}}\n"
         )
         (folder / "key").write_bytes(KEY)
@@ -177,3 +201,9 @@ def test_the_traffic_exercises_the_policy(by_dry_run: list[dict[str, Any]]) -> N
     assert {len(entry["limits"]) for entry in by_dry_run} >= {5}
     assert {"match", "unknown"} <= verdicts
     assert any(room.get("shadow") and not room["allowed"] for entry in by_dry_run for room in entry["limits"])
+
+
+def test_the_declared_workload_of_these_records_covers_some_and_is_passed_by_others(by_dry_run: list[dict[str, Any]]) -> None:
+    standing = [entry["workloads"][0] for entry in by_dry_run if "workloads" in entry]
+    assert {one["covers"] for one in standing} == {True, False}
+    assert len(standing) < len(by_dry_run)

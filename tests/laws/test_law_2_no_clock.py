@@ -20,10 +20,10 @@ CLOCKS = {
     "uuid": None,
 }
 # Where a live gateway's time and randomness come in: the hosts' clocks, latencies, ids of live decisions and traces; and
-# where `sluice check` is told what day it is.
+# where `sluice check` and `sluice geo` are told what day it is, and how long a download may take.
 HANDED_IN = {
     "gateway/web/door.py", "gateway/gate.py", "gateway/audit/trace.py", "gateway/audit/trail.py", "gateway/config.py",
-    "gateway/cli/check.py",
+    "gateway/cli/check.py", "gateway/cli/geo.py", "gateway/cli/geo_fetch.py",
 }  # fmt: skip
 
 

@@ -239,3 +239,24 @@ def test_a_limit_whose_condition_is_false_does_nothing_even_without_a_key() -> N
     gate = Gate(policy(pack(limits=LIMIT.format("refuse"))), CATALOGUE)
     outcome = judge(gate, {"account.plan": "paid"}).outcome
     assert (outcome.refusal, outcome.rooms, outcome.headers) == (None, (), ())
+
+
+def test_whether_a_declaration_covers_an_exchange_is_unknown_where_its_scope_is_and_then_it_does_not() -> None:
+    """A rule that abstains acts; a rule that reads the declaration is unknown, whichever value it compares with."""
+    workloads = """workloads:
+  - {id: r, kind: relay, orgs: [x], models: [m], from: 2020-01-01, until: 2040-01-01, owner: o, evidence: e}
+"""
+    rules = [
+        rule("p.abstains", "{client.country: KP}", more=", abstain_for: [relay]"),
+        *(rule(f"p.{word}", f"{{reseller.declared: {word}}}") for word in ("true", "false")),
+    ]
+    gate = Gate(policy(pack(*rules), workloads), CATALOGUE)
+
+    def ends(**values: Any) -> list[Verdict]:
+        judgement = gate.judge(Facts(at=START, recorded={"client.country": "KP", **values}))
+        assert end_of(judgement, "p.abstains").abstained == ("r" if len(values) == 2 else "")
+        return [end_of(judgement, f"p.{word}").verdict for word in ("true", "false")]
+
+    assert ends(**{"account.org": "x", "request.model": "m"}) == [Verdict.MATCH, Verdict.NO_MATCH]
+    assert ends(**{"account.org": "x"}) == ends(**{"request.model": "m"}) == ends() == [Verdict.UNKNOWN] * 2
+    assert ends(**{"account.org": "y"}) == [Verdict.NO_MATCH, Verdict.MATCH]

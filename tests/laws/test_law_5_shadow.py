@@ -38,12 +38,20 @@ def enforced(judgement: Judgement, measures: frozenset[str]) -> dict[str, Any]:
     """Everything that is enforced of one exchange: what its caller sees, what it leaves behind, why."""
     outcome, decision = judgement.outcome, judgement.outcome.decision
     return {
-        "outcome": (outcome.action, outcome.refusal, outcome.tags, outcome.delay, outcome.headers, outcome.cause),
+        "outcome": (
+            outcome.action,
+            outcome.refusal,
+            outcome.tags,
+            outcome.delay,
+            outcome.headers,
+            outcome.cause,
+            outcome.asked,
+        ),
         "decision": decision.action,
         "rooms": [room for room in outcome.rooms if not room.shadow],
         "measures": {label: value for label, value in decision.measures.items() if label in measures},
         "ends": [
-            (end.rule, end.verdict, end.action, end.missing, end.error, end.excepted, end.step)
+            (end.rule, end.verdict, end.action, end.missing, end.error, end.excepted, end.step, end.abstained, end.asks)
             for end in decision.ends
             if end.mode is Mode.ENFORCE
         ],
@@ -98,6 +106,7 @@ def test_the_would_be_decision_is_the_one_that_enforcing_everything_makes(writte
             (end.rule, end.action) for end in there.outcome.decision.ends
         ]
         assert here.outcome.would == there.outcome.action
+        assert [end.would_ask for end in here.outcome.decision.ends] == [end.asks for end in there.outcome.decision.ends]
 
 
 @SETTINGS
@@ -112,6 +121,7 @@ def test_shadow_over_all_passes_everything(written: Plain, sent: Any) -> None:
             0,
             (),
         )
+        assert outcome.asked == ()
         assert outcome.decision.action is Action.ALLOW
         assert all(room.shadow for room in outcome.rooms)
 
@@ -366,3 +376,15 @@ def test_an_enforced_throttle_is_asked_although_the_trip_of_a_shadow_measure_fai
         return [(await gate.judge_remote(facts(Sent({"account.id": "a"}, 0, 200), START + n))).outcome.action for n in range(5)]
 
     assert asyncio.run(use()) == [Action.OBSERVE] * 3 + [Action.THROTTLE] * 2
+
+
+ASLEEP = [(Mode.SHADOW, Mode.ENFORCE), (Mode.OFF, Mode.ENFORCE), (Mode.ENFORCE, Mode.SHADOW)]
+
+
+@pytest.mark.parametrize(("mode", "overall"), ASLEEP)
+def test_only_what_is_enforced_asks_a_caller_to_declare(mode: Mode, overall: Mode) -> None:
+    asking = pack(rule("p.ask", ANY, "{action: observe, ask: relay}", str(mode), more=", abstain_for: [relay]"))
+    outcome = judge(Gate(policy(asking), CATALOGUE, mode=overall), {"account.id": "a"}).outcome
+    assert outcome.asked == ()
+    enforced_ = judge(Gate(policy(asking.replace(f"mode: {mode}", "mode: enforce")), CATALOGUE), {"account.id": "a"}).outcome
+    assert [(one.kind, one.by) for one in enforced_.asked] == [("relay", ("p.ask",))]

@@ -100,3 +100,17 @@ def test_a_record_whose_value_was_altered_is_found_out(entries: list[dict[str, A
             entry["measures"][label] = 0
     with pytest.raises(ReplayError):
         explained(entry, POLICY)
+
+
+def test_the_evidence_a_rule_names_stands_in_the_record_of_every_match(entries: list[dict[str, Any]]) -> None:
+    """Also what no condition looked at: afterwards nobody can look it up any more."""
+    seen = 0
+    for entry in entries:
+        held = {*entry["signals"], *entry["missing"], *entry.get("failed", ())}
+        for end in entry["rules"]:
+            rule = POLICY.rule(end["id"])
+            assert rule is not None
+            if end["verdict"] == "match":
+                seen += 1
+                assert {name for name in rule.evidence if name not in rule.measures} <= held
+    assert seen > 20

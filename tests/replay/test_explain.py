@@ -16,7 +16,7 @@ from gateway.errors import ReplayError, StateError
 from gateway.facts import Answer, Cause
 from gateway.gate import Gate
 from gateway.quarantine import PATIENCE
-from gateway.replay.explain import Supposed
+from gateway.replay.scene import Supposed
 from gateway.replay.telling import told
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch

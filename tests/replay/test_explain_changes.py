@@ -16,8 +16,9 @@ from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Policy
 from gateway.readings import counted
 from gateway.replay.changes import Search, changes, ended
-from gateway.replay.explain import Explanation, Supposed
+from gateway.replay.explain import Explanation
 from gateway.replay.remedies import to_pass
+from gateway.replay.scene import Supposed
 from gateway.state.memory import MemoryState
 from gateway.values import INT, AtLeast
 from tests.judging import CATALOGUE, START, facts, judge, policy
@@ -42,6 +43,8 @@ def rewritten(entry: dict[str, Any], change: dict[str, Any], explanation: Explan
             continue
         for part in ("signals", "missing", "failed"):
             found.get(part, {}).pop(name, None)
+        if CATALOGUE[name].derived:  # else it would be found anew
+            found.setdefault("given", []).append(name)
         if one["value"] is None:
             found["missing"][name] = "supposed to be absent"
         else:

@@ -260,7 +260,20 @@ def test_the_caller_is_told_where_to_verify() -> None:
     assert lines_told[5:] == ["To verify or appeal: https://example.com/verify"]
 
 
-CALLER_KEYS = {"reference", "at", "what", "status", "code", "message", "retry_after", "held", "restricted", "help"}
+CALLER_KEYS = {
+    "reference",
+    "at",
+    "what",
+    "status",
+    "code",
+    "message",
+    "retry_after",
+    "held",
+    "restricted",
+    "help",
+    "declare",
+    "declare_where",
+}
 
 
 @settings(max_examples=60, deadline=None)
@@ -288,5 +301,20 @@ def test_the_caller_learns_nothing_of_the_policy(pack: Plain, sent: list[Sent], 
         }
         assert not re.search(r"\d", json.dumps(rest))
         outcome = judgement.outcome
-        if outcome.refusal is None and not outcome.delay and outcome.restriction is None:
+        assert tree.get("declare", []) == [asked.kind for asked in outcome.asked]
+        if outcome.refusal is None and not outcome.delay and outcome.restriction is None and not outcome.asked:
             assert tree == {"reference": entry["reference"], "at": entry["at"], "what": "The request was passed on."}
+
+
+def test_a_cause_that_is_not_kept_out_here_is_said_to_be_kept_out_elsewhere() -> None:
+    below = LEAVES.replace(
+        '{id: office, client.ip: {within: "@offices"}}', 'none: [{id: office, client.ip: {within: "@offices"}}]'
+    )
+    for pack, ip, saying in (
+        (LEAVES, "10.1.2.3", "would be kept out where office is false; here it is true and does not (client.ip is 10.1.2.3)"),
+        (LEAVES, "8.8.8.8", "kept out by office, which is false here (client.ip is 8.8.8.8)"),
+        (below, "10.1.2.3", "kept out by office, which is true here (client.ip is 10.1.2.3)"),
+    ):
+        entry, by = last(LISTS + pack, {**CALLER, "client.ip": ip})
+        (rule,) = told(explained(entry, by), ["p.leaves"])["rules"]
+        assert rule["false_positives"][0]["said"] == saying

@@ -51,6 +51,8 @@ CASES = (
     Case("nested 101 deep", b'{"messages": ' + b"[" * 100 + b"]" * 100 + b"}", *MALFORMED, "nested deeper"),
     Case("a key twice", b'{"model": "a", "model": "b", "messages": []}', *MALFORMED, "'model' stands twice"),
     Case("a key twice, once escaped", b'{"model": "a", "mod\\u0065l": "b", "messages": []}', *MALFORMED, "twice"),
+    Case("the last of very many keys twice", b"{" + b"".join(b'"k%d": 1, ' % n for n in range(100_000)) + b'"k9": 2}',
+         *MALFORMED, "'k9' stands twice"),
     Case("a lone surrogate twice", b'{"\\ud800": 1, "\\ud800": 2}', *MALFORMED, "twice"),
     Case("invalid UTF-8", GOOD.replace(b"canary", b"can\xff\xfe"), *MALFORMED, "not UTF-8 at byte"),
     Case("NaN", said(temperature=float("nan")), *MALFORMED, "NaN"),

@@ -157,6 +157,9 @@ def _covers(other: Rule, rule: Rule) -> bool:
         return False
     if any(exception.entries for exception in other.exceptions) or not {*other.abstain_for} <= {*rule.abstain_for}:
         return False
+    asked = {effect.ask for effect in rule.response.effects} - {""}
+    if not asked <= {effect.ask for effect in other.response.effects}:
+        return False
     if other.share < rule.share or (other.share < 1 and rule.mode is Mode.ENFORCE):
         return False
     if other.corroborate is not None and other.corroborate != rule.corroborate:

@@ -1,0 +1,106 @@
+"""What the measures of a policy count of one exchange. Pure.
+
+Many measures share their key, their filter or what they count. So each of these is found once for an exchange, by the same
+functions that answer for one measure (`readings.key_of`, `readings.counted`), and a measure is a row that says which it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.language.conditions import spoken
+from gateway.language.measures import Measure
+from gateway.readings import amount_of, key_of, passes
+from gateway.signals import View
+from gateway.state.operations import Sight
+from gateway.values import Failed, Missing
+
+Amount = int | str | Missing | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One measure by places: of its key, its filter (0: none) and what it counts (0: exchanges)."""
+
+    measure: Measure
+    key: int
+    where: int
+    of: int
+
+
+def _filter(measure: Measure) -> str:
+    return spoken(measure.where.canonical()) if measure.where is not None else ""
+
+
+def _kind(measure: Measure) -> tuple[str, str]:
+    return (measure.of, str(measure.window.kind)) if measure.of is not None else ("", "")
+
+
+class Counting:
+    """The measures of a policy, laid out so that what they share is looked at once."""
+
+    def __init__(self, measures: Iterable[Measure]) -> None:
+        listed = list(measures)
+        self._pers = list(dict.fromkeys(measure.per for measure in listed))
+        wheres = {_filter(measure): measure for measure in listed if measure.where is not None}
+        kinds = {_kind(measure): measure for measure in listed if measure.of is not None}
+        self._wheres, self._amounts = list(wheres.values()), list(kinds.values())
+        filters = {"": 0, **{text: place for place, text in enumerate(wheres, start=1)}}
+        amounts = {("", ""): 0, **{kind: place for place, kind in enumerate(kinds, start=1)}}
+        self._rows = [
+            _Row(measure, self._pers.index(measure.per), filters[_filter(measure)], amounts[_kind(measure)])
+            for measure in listed
+        ]
+        self._settled = [row for row in self._rows if row.measure.settled]
+
+    def sights(self, view: View, over: bool) -> tuple[list[str], list[Sight], dict[str, object]]:
+        """The labels and operations of what is counted, and the values of what cannot be, by label.
+
+        Before the answer every measure is looked at, and those that speak of requests count; once it is over, those count
+        that speak of answers. A measure whose key, filter or value breaks has a value that says so: its rules end as errors.
+        """
+        keys: list[tuple[str, ...] | Missing | Failed | None] = [None] * len(self._pers)
+        passing: list[bool | Failed | None] = [True, *([None] * len(self._wheres))]
+        amounts: list[Amount | None] = [1, *([None] * len(self._amounts))]
+        labels: list[str] = []
+        sights: list[Sight] = []
+        values: dict[str, object] = {}
+        for row in self._settled if over else self._rows:
+            measure = row.measure
+            key = keys[row.key]
+            if key is None:
+                key = keys[row.key] = key_of(self._pers[row.key], view)
+            value = self._value(row, passing, amounts, view) if measure.settled is over else None
+            if not isinstance(key, tuple):
+                values[measure.label] = key
+            elif isinstance(value, Failed):
+                values[measure.label] = value
+            else:
+                labels.append(measure.label)
+                sights.append(Sight(measure.window, key, None if isinstance(value, Missing) else value))
+        return labels, sights, values
+
+    def _value(self, row: _Row, passing: list[bool | Failed | None], amounts: list[Amount | None], view: View) -> Amount | None:
+        """What a measure counts, None where its filter lets the exchange not through."""
+        let = passing[row.where]
+        if let is None:
+            let = passing[row.where] = self._passes(row.where, view)
+        if not let or isinstance(let, Failed):
+            return let or None
+        value = amounts[row.of]
+        if value is None:
+            value = amounts[row.of] = self._amount(row.of, view)
+        return value
+
+    def _passes(self, place: int, view: View) -> bool | Failed:
+        try:
+            return passes(self._wheres[place - 1], view)
+        except Exception as error:  # a provider of the wrong type: its rules end as error, the others go on
+            return Failed(f"{type(error).__name__}: {error}")
+
+    def _amount(self, place: int, view: View) -> Amount:
+        try:
+            return amount_of(self._amounts[place - 1], view)
+        except Exception as error:  # likewise
+            return Failed(f"{type(error).__name__}: {error}")
