@@ -391,7 +391,7 @@ def test_the_registry_is_the_one_that_npm_is_set_to(tmp_path: Path, sound: bytes
 
 
 def test_a_mirror_that_repeats_the_originals_address(tmp_path: Path, sound: bytes) -> None:
-    registry = Registry(sound, dist={"tarball": "http://127.0.0.1:9/else/where/geo-1.2.3.tgz"})
+    registry = Registry(sound, dist={"tarball": "http://127.0.0.1:9" + "/else/where/geo-1.2.3.tgz"})
     with serving(registry) as url:
         assert geo("--fetch", tmp_path, "--registry", url).exit_code == 0
     assert registry.asked[-1] == f"/npm/{PACKAGE}/-/geo-1.2.3.tgz"
