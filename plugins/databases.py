@@ -193,7 +193,7 @@ def _reader(path: Path) -> maxminddb.Reader:
     return _opened(str(path), maxminddb.MODE_MEMORY)
 
 
-def _opened(name: str, mode: maxminddb.MODE) -> maxminddb.Reader:
+def _opened(name: str, mode: int) -> maxminddb.Reader:
     with geoip2.database.Reader(name, mode=mode):
         return maxminddb.open_database(name, mode)
 

@@ -158,9 +158,8 @@ def register(registry: Registry, settings: Settings) -> None:
 
 def _contradictions(table: Table, edge: Edge) -> tuple[Signal, ...]:
     def contradictions(view: View) -> object:
-        told = (view.get(f"client.{name}") for name in ("runtime", "wire_runtime", "json_style", "ja4"))
-        sent = Sent(view.facts, *told, direct=not edge.between(view.facts))
-        return table.rows.contradicted(sent)
+        runtime, wire, style, ja4 = (view.get(f"client.{name}") for name in ("runtime", "wire_runtime", "json_style", "ja4"))
+        return table.rows.contradicted(Sent(view.facts, runtime, wire, style, ja4, direct=not edge.between(view.facts)))
 
     def count(view: View) -> object:
         found = view.get("reseller.contradictions")

@@ -125,7 +125,7 @@ def tool_schemas(tools: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _parameters(tool: Mapping[str, Any]) -> tuple[str, ...]:
-    schema = next((tool[key] for key in SCHEMAS if isinstance(tool.get(key), dict)), {})
+    schema: Mapping[str, Any] = next((tool[key] for key in SCHEMAS if isinstance(tool.get(key), dict)), {})
     properties = schema.get("properties")
     return tuple(properties)[:MOST_PARAMETERS] if isinstance(properties, dict) else ()
 
