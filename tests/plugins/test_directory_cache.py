@@ -194,6 +194,7 @@ def test_a_failing_directory_leaves_what_was_known_stale_and_then_unavailable(di
         assert "answered with status 500" in str(directory.cached.health()["problem"])
         directory.now = 659 * SECOND
         assert (await directory.ask("a")).freshness is Freshness.STALE
+        await directory.settled()  # a look-up that was under way answers as of when it ended
         directory.now = 661 * SECOND
         assert await directory.ask("a") == LookedUp(None, Freshness.UNAVAILABLE)
         mend()
