@@ -1,5 +1,5 @@
 #!/bin/sh
-# Set up what is needed, then run the tests. Arguments go to pytest.
+# Set up what is needed, then run the tests, on every core. Arguments go to pytest (`-n 0`: in one process).
 set -eu
 cd "$(dirname "$0")"
 . .ci/setup.sh
@@ -7,4 +7,4 @@ system_package redis-server redis-server
 system_package initdb postgresql
 system_package curl curl
 set_up
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest -n auto --dist loadfile "$@"

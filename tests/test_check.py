@@ -56,6 +56,7 @@ def pack(tmp_path: Path) -> Path:
 
 
 def test_the_shipped_packs_and_the_example_are_clean() -> None:
+    """Lints, and that the tests beside the packs prove every rule, leaf and mitigation."""
     for paths in ([], [ROOT / "examples/minimal"]):
         result = sluice("check", *paths)
         assert result.exit_code == 0, result.output

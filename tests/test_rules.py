@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from gateway.cli import main
 from gateway.config import bundled_rules
 from gateway.language.compile import load
-from gateway.language.lint import lint
 from gateway.replay.cases import load_tests
-from gateway.replay.coverage import judge
 from gateway.replay.mutation import sweep
 from gateway.replay.rule_tests import run
 from gateway.values import parse_timestamp
@@ -33,10 +29,6 @@ def test_every_pack_passes_its_tests(pack: str) -> None:
     assert results.ran == len(cases) > 0
     assert [str(failure) for failure in results.failures] == []
     assert [gap for gap in results.uncovered if gap.startswith(f"{pack}.")] == []
-
-
-def test_tests_prove_every_rule_leaf_and_mitigation() -> None:
-    assert [str(finding) for finding in judge(POLICY, CATALOGUE, FILES)] == []
 
 
 @pytest.mark.parametrize(
@@ -60,14 +52,6 @@ def test_every_accepted_mutant_has_a_reason_that_says_something() -> None:
         "prompt.bulk-generation: measure said: cap 20000 becomes 10000",
     ]
     assert all(len(accepted.reason) > 60 for accepted in TESTS.accepted)
-
-
-def test_the_shipped_rules_are_clean() -> None:
-    assert [str(problem) for problem in lint(POLICY)] == []
-    checked = CliRunner().invoke(main, ["check", str(FOLDER)])
-    assert (checked.exit_code, ", 0 findings, " in checked.output) == (0, True)
-    tested = CliRunner().invoke(main, ["test", str(FOLDER)])
-    assert (tested.exit_code, f"{len(CASES)} cases, {len(CASES)} passed, 0 gaps" in tested.output) == (0, True)
 
 
 def test_every_list_file_says_where_it_is_from_and_when() -> None:

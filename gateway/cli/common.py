@@ -16,7 +16,7 @@ from gateway.language.compile import pack_files, unread
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.replay.driver import DRY_RUN_KEY
-from gateway.strict.document import MAX_BYTES
+from gateway.strict.document import MAX_BYTES, seen
 
 _CONFIG = re.compile(rb"^upstreams:", re.MULTILINE)
 _DIRECTORY = re.compile(rb"^accounts:", re.MULTILINE)
@@ -39,7 +39,7 @@ def apart(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     packs: list[Path] = []
     configs: list[Path] = []
     for path in paths:
-        inside = {file: _has(file, _CONFIG) for file in pack_files([path])} if path.is_dir() else {}
+        inside = {file: _has(file, _CONFIG) for file in pack_files([path])} if seen(path, Path.is_dir) else {}
         if any(inside.values()):
             said = "is not read: packs end in .yaml"
             if passed_over := [Problem(Place(str(file)), said, "rename it") for file in unread([path])]:
@@ -52,7 +52,7 @@ def apart(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _has(path: Path, section: re.Pattern[bytes]) -> bool:
-    return path.is_file() and path.stat().st_size <= MAX_BYTES and section.search(path.read_bytes()) is not None
+    return seen(path, Path.is_file) and path.stat().st_size <= MAX_BYTES and section.search(path.read_bytes()) is not None
 
 
 def fail(error: object, code: int) -> NoReturn:

@@ -22,7 +22,7 @@ from gateway.language.policy import PlanLimit, Policy, Rule
 from gateway.language.text import UNICODE, TextView
 from gateway.language.workloads import is_workloads, read_workloads
 from gateway.signals import Catalogue
-from gateway.strict.document import Node, read
+from gateway.strict.document import Node, read, seen
 from gateway.strict.shapes import Problems
 
 MAX_TOTAL: Final = 32 * 1024 * 1024
@@ -34,13 +34,13 @@ def pack_files(paths: Iterable[Path]) -> list[Path]:
     """The pack files among paths: files as named, folders searched for `*.yaml` (tests and data left out)."""
     found: list[Path] = []
     for path in paths:
-        found += sorted(p for p in path.glob("*.yaml") if is_pack(p)) if path.is_dir() else [path]
+        found += sorted(p for p in path.glob("*.yaml") if is_pack(p)) if seen(path, Path.is_dir) else [path]
     return list(dict.fromkeys(found))
 
 
 def unread(paths: Iterable[Path]) -> list[Path]:
     """Files in these folders that look like packs and would be passed over in silence."""
-    return [file for path in paths if path.is_dir() for file in sorted(path.glob("*.yml"))]
+    return [file for path in paths if seen(path, Path.is_dir) for file in sorted(path.glob("*.yml"))]
 
 
 def is_pack(path: Path) -> bool:
@@ -57,7 +57,7 @@ def load(paths: Sequence[Path], catalogue: Catalogue) -> Policy:
         raise PolicyError([Problem(Place(named), "holds no pack", "name a .yaml file or a folder that has some")])
     for path in unread(paths):
         problems.add(Place(str(path)), "is not read: packs end in .yaml", "rename it")
-    if sum(path.stat().st_size for path in files if path.is_file()) > MAX_TOTAL:
+    if sum(path.stat().st_size for path in files if seen(path, Path.is_file)) > MAX_TOTAL:
         what = f"the packs together are larger than {MAX_TOTAL // 2**20} MiB"
         raise PolicyError([Problem(Place(str(paths[0])), what, "load fewer")])
     for path in files:

@@ -100,6 +100,14 @@ class Node:
         return self.value
 
 
+def seen(path: Path, ask: Callable[[Path], bool]) -> bool:
+    """The answer to a question such as `Path.is_dir`; False where one may not even look, and reading the path then says why."""
+    try:
+        return ask(path)
+    except OSError:
+        return False
+
+
 def contents(path: Path, most: int, name: str | None = None) -> bytes:
     """The bytes of a regular file of at most `most` bytes. `name` stands in the places.
 

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_file_that_may_not_be_read_is_said(where: str, tmp_path: Path) -> None
         path.chmod(0)
 
     (file,) = named(where, locked)(tmp_path)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in [tmp_path, *tmp_path.parents][: -len(Path(tempfile.gettempdir()).parts)]:
         folder.chmod(0o755)
     user = os.geteuid()
     os.seteuid(user or NOBODY)  # nothing is locked for root
@@ -78,6 +79,23 @@ def test_a_file_that_may_not_be_read_is_said(where: str, tmp_path: Path) -> None
             load([file], CATALOGUE)
     finally:
         os.seteuid(user)
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_said(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "p.yaml").write_text(HEAD)
+    closed.chmod(0)
+    for folder in [tmp_path, *tmp_path.parents][: -len(Path(tempfile.gettempdir()).parts)]:
+        folder.chmod(0o755)
+    user = os.geteuid()
+    os.seteuid(user or NOBODY)
+    try:
+        with pytest.raises(PolicyError, match="cannot be read: Permission denied"):
+            load([closed / "p.yaml"], CATALOGUE)
+    finally:
+        os.seteuid(user)
+        closed.chmod(0o755)
 
 
 def test_a_file_that_changes_while_it_is_read_is_said(tmp_path: Path) -> None:
