@@ -3,7 +3,7 @@
 -- KEYS     the keys of the operations, in their order: ten for a top share or a quantile, one for all others.
 -- ARGV[1]  words and whole numbers between spaces, read from left to right; redis.py writes them.
 -- ARGV[2…] the texts that are counted and the owners of leases, in their order.
--- Answer   whole numbers between spaces: two for each sight, three for each take.
+-- Answer   whole numbers between spaces: two for each sight, three for each take, one for each recall.
 --
 -- Time is the batch's, in µs since 1970; the server's clock only cleans up. Lua numbers are doubles: whole numbers are
 -- exact up to 2^53 (µs last until the year 2255), but print as 1.79e+15, so every number leaves through `whole`.
@@ -329,5 +329,31 @@ for _ = 1, 2 do
   local takes = {}
   for place = 1, number() do takes[place] = next_take() end
   take_together(takes)
+end
+
+-- Recalls: a hash of places, each with a tag and the slice it was kept in (recalled.py); a newer mark takes an older one's place.
+local TURN = 4096
+for _ = 1, number() do
+  local name, keeps, slice, ttl, found = key(), number() == 1, number(), word(), 0
+  local places, tags = {}, {}
+  for place = 1, number() do places[place], tags[place] = word(), number() end
+  for first = 1, #places, 1000 do
+    local last = math.min(first + 999, #places)
+    if keeps then
+      local cells = {}
+      for place = first, last do
+        cells[#cells + 1] = places[place]
+        cells[#cells + 1] = whole(tags[place] * TURN + slice)
+      end
+      call("HSET", name, unpack(cells))
+    else
+      for place, cell in ipairs(call("HMGET", name, unpack(places, first, last))) do
+        local kept = tonumber(cell or "0")
+        if math.floor(kept / TURN) == tags[first + place - 1] and (slice - kept % TURN) % TURN < SLICES then found = found + 1 end
+      end
+    end
+  end
+  if keeps then call("PEXPIRE", name, ttl) end
+  answer[#answer + 1] = whole(found)
 end
 return table.concat(answer, " ")

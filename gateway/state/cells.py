@@ -1,14 +1,15 @@
 """What a window knows of one key beyond plain counts: its distinct values, or how often each was seen.
 
-Most keys have few values. A single one lies in one whole number, up to `FEW` of them packed in `bytes`: for each a code with
-the slot of the newest slice it was seen in (distinct), or a code, a slot and a count (top share, quantile). A key with more
-gets an object of its own, `Distinct` or `Tally`. All forms answer alike, so nobody can tell when one became the other. Which
-slice is the newest of a key stands beside its cell (`pages`).
+Most keys have few values. A single one lies in the word that every key has (`pages`), up to `FEW` of them packed in `bytes`:
+for each a code with the slot of the newest slice it was seen in (distinct), or a code, a slot and a count (top share,
+quantile). A key with more gets an object of its own, `Distinct` or `Tally`. All forms answer alike, so nobody can tell when one
+became the other.
 
-**Codes.** A text stands as 61 bits of Python's keyed hash (SipHash on CPython, whose key is drawn when the process starts), so
-a value takes eight bytes instead of a hundred. That any two of n different values of one key are taken for one has a chance of
-n²/2⁶²: 10⁻¹⁰ with 20,000 values, 2·10⁻⁹ at the largest cap the language allows. Nobody outside can look for such a pair as
-long as PYTHONHASHSEED is not set to a number. Nothing else here is approximate, and codes never leave the process.
+**Codes.** A text stands as 49 bits of Python's keyed hash (SipHash on CPython, whose key is drawn when the process starts), or
+44 in a top share, so that a value takes eight bytes instead of a hundred. That any two of n different values of one key are
+taken for one has a chance of n²/2⁵⁰: 9·10⁻¹⁰ with a thousand values, 4·10⁻⁷ with 20,000, 9·10⁻⁶ at the largest cap the
+language allows; in a top share n²/2⁴⁵, 7·10⁻⁹ with 500. Nobody outside can look for such a pair as long as PYTHONHASHSEED
+is not set to a number. Nothing else here is approximate, and codes never leave the process.
 """
 
 from __future__ import annotations
@@ -28,24 +29,32 @@ PART: Final = 1_024
 OTHERS: Final = 0
 SLOT: Final = SLICES - 1
 SLOT_BITS: Final = 3
-COUNT_BITS: Final = 32
-CODE: Final = 2**61 - 1
-_CODES: Final = [Struct(f"<{count}q") for count in range(FEW + 1)]
-TALLIES: Final = [Struct(f"<{count}Q{count}I") for count in range(FEW + 1)]
+CODE: Final = 2**49 - 1
+SHARE_CODE: Final = 2**44 - 1
+FULL_BITS: Final = 4
+HEAD_BITS: Final = FULL_BITS + 1
+CODES: Final = [Struct(f"<{count + 1}q") for count in range(FEW + 1)]
+TALLIES: Final = [Struct(f"<q{count}Q{count}I") for count in range(FEW + 1)]
 
 
-def code_of(text: str) -> int:
-    """The 61 bits that stand for a text in a tally, never `OTHERS`."""
-    return hash(text) & CODE or 1
+def code_of(value: int | str) -> int:
+    """The 49 bits that stand for a value of a distinct, never 0."""
+    return hash(str(value)) & CODE or 1
+
+
+def share_of(value: int | str) -> int:
+    """The 44 bits that stand for a value of a top share, never `OTHERS`."""
+    return hash(str(value)) & SHARE_CODE or 1
 
 
 class Distinct:
     """Many distinct values: codes in rising order, in parts of at most `PART`, so that none is dear to put one into."""
 
-    __slots__ = ("_count", "_firsts", "_full_until", "_newest", "_parts")
+    __slots__ = ("_count", "_firsts", "_full_until", "_parts", "newest", "regular")
 
-    def __init__(self, newest: int = -1, full: int = 0, codes: Sequence[int] = ()) -> None:
-        self._newest = newest
+    def __init__(self, newest: int = -1, full: int = 0, codes: Sequence[int] = (), regular: int = 0) -> None:
+        self.newest = newest
+        self.regular = regular
         self._full_until = newest + full
         self._count = len(codes)
         self._parts = [array("q", sorted(codes))]
@@ -59,14 +68,14 @@ class Distinct:
 
     def see(self, at: int, value: int | str | None, window: Window) -> Reading:
         """Count a value (None: only look), then read."""
-        if at > self._newest:
+        if at > self.newest:
             self._advance(at)
-        if value is not None and at > self._newest - SLICES:
-            least = hash(str(value)) & ~SLOT
+        if value is not None and at > self.newest - SLICES:
+            least = code_of(value) << SLOT_BITS
             part = self._parts[bisect_right(self._firsts, least)] if self._firsts else self._parts[0]
             place = bisect_left(part, least)
             if place < len(part) and part[place] <= least | SLOT:
-                part[place] = newer(part[place], least | at & SLOT, self._newest)
+                part[place] = newer(part[place], least | at & SLOT, self.newest)
             elif self._count >= window.cap:
                 self._full_until = max(self._full_until, at + SLICES)
             else:
@@ -74,7 +83,7 @@ class Distinct:
                 self._count += 1
                 if len(part) > PART:
                     self._split(part)
-        return AtLeast(self._count) if self._full_until > self._newest else self._count
+        return AtLeast(self._count) if self._full_until > self.newest else self._count
 
     def _split(self, part: array[int]) -> None:
         half = len(part) // 2
@@ -84,43 +93,44 @@ class Distinct:
 
     def _advance(self, at: int) -> None:
         for number, part in enumerate(self._parts):
-            self._parts[number] = array("q", [part[place] for place in covered(part, self._newest, at)])
+            self._parts[number] = array("q", [part[place] for place in covered(part, self.newest, at)])
         self._count = sum(map(len, self._parts))
         if not self._count:
             self._parts, self._firsts = self._parts[:1], []
-        self._newest = at
+        self.newest = at
 
 
 class Tally:
     """How often each code of a window was seen, by slot and in all."""
 
-    __slots__ = ("_counts", "_newest", "_totals")
+    __slots__ = ("_counts", "_totals", "newest", "regular")
 
-    def __init__(self, newest: int, codes: Sequence[int], counts: Sequence[int]) -> None:
-        self._newest = newest
+    def __init__(self, newest: int, codes: Sequence[int], counts: Sequence[int], regular: int = 0) -> None:
+        self.newest = newest
+        self.regular = regular
         self._counts = dict(zip(codes, counts, strict=True))
         self._totals = totals_of(codes, counts)
 
     def add(self, at: int, value: int | str, window: Window) -> None:
-        if at > self._newest:
+        if at > self.newest:
             self._advance(at)
-        if at > self._newest - SLICES:
+        if at > self.newest - SLICES:
             code = named(value, window, self._totals)
             self._totals[code] = self._totals.get(code, 0) + 1
             code = code << SLOT_BITS | at & SLOT
             self._counts[code] = self._counts.get(code, 0) + 1
 
     def read(self, at: int, window: Window) -> Reading:
-        if at > self._newest:
+        if at > self.newest:
             self._advance(at)
         return told(self._totals, window)
 
     def _advance(self, at: int) -> None:
         codes = list(self._counts)
-        left = [codes[place] for place in covered(codes, self._newest, at)]
+        left = [codes[place] for place in covered(codes, self.newest, at)]
         self._counts = {code: self._counts[code] for code in left}
         self._totals = totals_of(left, list(self._counts.values()))
-        self._newest = at
+        self.newest = at
 
 
 def named(value: int | str, window: Window, totals: dict[int, int]) -> int:
@@ -131,7 +141,7 @@ def named(value: int | str, window: Window, totals: dict[int, int]) -> int:
     """
     if window.kind is Count.QUANTILE:
         return bin_of(int(value))
-    code = code_of(str(value))
+    code = share_of(value)
     return OTHERS if code not in totals and len(totals) >= window.cap else code
 
 
@@ -176,39 +186,22 @@ def newer(known: int, code: int, newest: int) -> int:
     return known if (newest - known & SLOT) <= (newest - code & SLOT) else code
 
 
-# Packed forms
-
-Codes = int | bytes | Distinct | None
-Counts = int | bytes | Tally | None
+# Packed forms: a head of the newest slice, for how many slices more the cap was hit, and whether the key is a regular
 
 
-def unpacked_codes(cell: int | bytes | None) -> tuple[int, ...]:
-    """The codes of a distinct's cell that is no object."""
-    if isinstance(cell, bytes):
-        return _CODES[len(cell) >> 3].unpack(cell)
-    return () if cell is None else (cell,)
+def head_of(newest: int, full: int, regular: int) -> int:
+    return (newest << FULL_BITS | full) << 1 | regular
 
 
-def packed_codes(codes: Sequence[int], newest: int, full: int) -> Codes:
-    """The cell of a distinct. full: for how many slices more it is."""
+def packed_codes(newest: int, full: int, regular: int, codes: Sequence[int]) -> bytes | Distinct:
+    """The form of several values of a distinct. full: for how many slices more the cap was hit."""
     if len(codes) > FEW:
-        return Distinct(newest, full, codes)
-    return _CODES[len(codes)].pack(*codes) if len(codes) > 1 else codes[0] if codes else None
+        return Distinct(newest, full, codes, regular)
+    return CODES[len(codes)].pack(head_of(newest, full, regular), *codes)
 
 
-def unpacked_counts(cell: int | bytes | None) -> tuple[list[int], list[int]]:
-    """The codes and counts of a tally's cell that is no object."""
-    if isinstance(cell, bytes):
-        size = len(cell) // 12
-        fields = TALLIES[size].unpack(cell)
-        return list(fields[:size]), list(fields[size:])
-    return ([], []) if cell is None else ([cell >> COUNT_BITS], [cell & 2**COUNT_BITS - 1])
-
-
-def packed_counts(codes: Sequence[int], counts: Sequence[int], newest: int) -> Counts:
-    """The cell of a tally."""
-    if len(codes) > FEW or (counts and max(counts) >= 2**COUNT_BITS):
-        return Tally(newest, codes, counts)
-    if len(codes) > 1:
-        return TALLIES[len(codes)].pack(*codes, *counts)
-    return codes[0] << COUNT_BITS | counts[0] if codes else None
+def packed_counts(newest: int, regular: int, codes: Sequence[int], counts: Sequence[int]) -> bytes | Tally:
+    """The form of several values of a tally."""
+    if len(codes) > FEW or max(counts, default=0) >= 2**32:
+        return Tally(newest, codes, counts, regular)
+    return TALLIES[len(codes)].pack(head_of(newest, 0, regular), *codes, *counts)

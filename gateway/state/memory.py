@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.state.cells import Reading
 from gateway.state.limits import MAX_KEYS, Limits
-from gateway.state.operations import Batch, Reply, Window
+from gateway.state.operations import Batch, Reply, Sight, Window
+from gateway.state.recalled import Recalled
 from gateway.state.rows import Rows
 from gateway.state.windows import Table
 
@@ -21,6 +23,7 @@ class MemoryState:
         self.max_keys = max_keys
         self.limits = Limits(max_keys)
         self.shadow_limits = Limits(max_keys)  # apart, so that shadow keys never push a live one out
+        self.recalled = Recalled()
         self._rows = Rows()
         self._tables: dict[str, Table] = {}
 
@@ -28,17 +31,18 @@ class MemoryState:
         """Every operation of the batch, at the batch's time."""
         for take, at in batch.returns:
             (self.shadow_limits if take.limit.shadow else self.limits).give_back(take, at, max(batch.at, batch.over))
-        readings = [self._table(sight.window, batch.at).see(sight.key, sight.value, batch.at) for sight in batch.sights] \
-            if batch.sights else []  # fmt: skip
+        readings = self._seen(batch.sights, batch.at) if batch.sights else []
         rooms = self.limits.take(batch.takes, batch.at) if batch.takes else []
         shadow = self.shadow_limits.take(batch.shadow_takes, batch.at) if batch.shadow_takes else []
-        return Reply(readings, rooms, shadow)
+        recalled = [self.recalled.see(recall, batch.at) for recall in batch.recalls] if batch.recalls else []
+        return Reply(readings, rooms, shadow, recalled)
 
     def health(self) -> dict[str, object]:
         """keys: of all windows and limits.
 
         evicted: keys that windows pushed out. crowded: windows that did so within their length, whose counts of new keys
-        therefore read «at least N». shared: takes of limits on counters that several keys share.
+        therefore read «at least N». shared: takes of limits on counters that several keys share. recalled: accounts whose
+        answers left marks, and how many were let go to make room for others.
         """
         tables = self._tables.values()
         return {
@@ -47,7 +51,36 @@ class MemoryState:
             "evicted": sum(table.evicted for table in tables),
             "crowded": sum(table.crowded for table in tables),
             "shared": self.limits.shared + self.shadow_limits.shared,
+            "recalled": {"keys": len(self.recalled), "let_go": self.recalled.let_go},
         }
+
+    def _seen(self, sights: list[Sight], at: int) -> list[Reading]:
+        """The readings of all sights. The row of a key is looked for once: dozens of sights share a few key objects."""
+        rows, tables, readings = self._rows, self._tables, list[Reading]()
+        found: dict[int, int] = {}
+        absent: set[int] = set()
+        made, released = rows.made, rows.released
+        for window, key, value in sights:
+            table = tables.get(window.digest)
+            if table is None:
+                table = self._table(window, at)
+            if rows.made != made:
+                absent.clear()
+                made = rows.made
+            if rows.released != released:  # by the last sight, or with a table that left: a row may be another key's now
+                found.clear()
+                absent.clear()
+                released = rows.released
+            name = id(key)
+            row = found.get(name, -1)
+            if row < 0 and name not in absent:
+                row = rows.find(key)
+                if row < 0:
+                    absent.add(name)
+                else:
+                    found[name] = row
+            readings.append(table.see(key, value, at, row))
+        return readings
 
     def _table(self, window: Window, at: int) -> Table:
         table = self._tables.get(window.digest)

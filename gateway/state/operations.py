@@ -114,6 +114,19 @@ class Sight(NamedTuple):
     value: int | str | None
 
 
+class Recall(NamedTuple):
+    """Marks to look for among those remembered under a key, or, with `keep`, to remember. name: what they are marks of.
+
+    length: how long they are remembered (µs). `recalled` says how they are kept, in every store alike.
+    """
+
+    name: str
+    length: int
+    key: tuple[str, ...]
+    marks: tuple[int, ...]
+    keep: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Take:
     """Units of a limit under a key: one request, or tokens or money held back, or one lease of an `owner`.
@@ -142,18 +155,23 @@ class Batch:
     shadow_takes: list[Take] = field(default_factory=list)
     returns: list[tuple[Take, int]] = field(default_factory=list)
     over: int = 0
+    recalls: list[Recall] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.sights or self.takes or self.shadow_takes or self.returns)
+        return bool(self.sights or self.takes or self.shadow_takes or self.returns or self.recalls)
 
 
 @dataclass(slots=True)
 class Reply:
-    """The answers of one batch, in its order. A reading is an int, a float (top share), an AtLeast, or None (empty)."""
+    """The answers of one batch, in its order. A reading is an int, a float (top share), an AtLeast, or None (empty).
+
+    recalled: of each recall, how many of its marks were found (what is only kept finds none).
+    """
 
     readings: list[int | float | AtLeast | None] = field(default_factory=list)
     rooms: list[Room] = field(default_factory=list)
     shadow_rooms: list[Room] = field(default_factory=list)
+    recalled: list[int] = field(default_factory=list)
 
 
 _EXACT: Final = 128

@@ -40,6 +40,7 @@ from gateway.state.operations import (
     Batch,
     Count,
     Limit,
+    Recall,
     Reply,
     Sight,
     Take,
@@ -50,6 +51,7 @@ from gateway.state.operations import (
     edge_of,
     joined,
 )
+from gateway.state.recalled import places_of, slice_of
 from gateway.values import SECOND, AtLeast
 
 CONNECTIONS: Final = 32
@@ -153,19 +155,23 @@ def written(batch: Batch, prefix: str) -> tuple[list[bytes], list[bytes]]:
         for take in takes:
             keys.append(_limit_key(prefix, take))
             words.append(_take(take, batch.at, needed(take, takes), texts))
+    words.append(str(len(batch.recalls)))
+    for recall in batch.recalls:
+        keys.append(b"%b:r%b" % (prefix.encode(), _short("/", joined((recall.name, *recall.key)))))
+        words.append(_recall(recall, batch.at))
     return keys, [" ".join(words).encode(), *texts]
 
 
 def read(batch: Batch, answer: bytes) -> Reply:
     """The reply to a batch from the script's numbers. Raises ValueError where they are not what the batch asked for."""
     found = [int(number) for number in answer.split()]
-    if len(found) != 2 * len(batch.sights) + 3 * len(batch.takes) + 3 * len(batch.shadow_takes):
+    if len(found) != 2 * len(batch.sights) + 3 * len(batch.takes) + 3 * len(batch.shadow_takes) + len(batch.recalls):
         raise ValueError(f"{len(found)} numbers")
     numbers = iter(found)
     readings = [_reading(sight.window.kind, next(numbers), next(numbers)) for sight in batch.sights]
     rooms = [_room(take.limit, next(numbers), next(numbers), next(numbers)) for take in batch.takes]
     shadow = [_room(take.limit, next(numbers), next(numbers), next(numbers)) for take in batch.shadow_takes]
-    return Reply(readings, rooms, shadow)
+    return Reply(readings, rooms, shadow, [next(numbers) for _ in batch.recalls])
 
 
 def _sight(sight: Sight, at: int, texts: list[bytes]) -> str:
@@ -200,6 +206,12 @@ def _take(take: Take, at: int, need: int, texts: list[bytes]) -> str:
         length, covered = grid(limit)
         return f"bucket {words} {length} {covered}"
     return f"{limit.pace} {words} {(at // period + 1) * period} 0"
+
+
+def _recall(recall: Recall, at: int) -> str:
+    """A recall's words: whether it keeps, its slice, expiry, how many marks, and of each the place and the tag."""
+    marks = " ".join(f"{place} {tag}" for place, tag in places_of(recall))
+    return f"{int(recall.keep)} {slice_of(recall, at)} {_expiry(recall.length)} {len(recall.marks)} {marks}"
 
 
 def _reading(kind: Count, first: int, second: int) -> int | float | AtLeast | None:

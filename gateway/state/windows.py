@@ -1,10 +1,11 @@
 """Sliding windows of counts, sums, distinct values, top shares and quantiles, in memory.
 
 One `Table` holds one declared window for every key. Keys are shared between tables as rows (`rows`); a table keeps what it
-knows of them in pages of arrays (`pages`), made where it needs them.
+knows of them in pages of words (`pages`), made where it needs them, and counts as its kind does (`kinds`).
 
-**Expiry.** A key's last use is known to a tick, a quarter of the time that keys are kept (`operations.kept`). Keys not used for
-that time are let go within a tick more: each sight frees a few of them, so that no sight pays for all.
+**Expiry.** A key's last use is known to a tick of some slices, about a quarter of the time that keys are kept
+(`operations.kept`). Keys not used for that time are let go within a tick more: each sight frees a few of them, so that no sight
+pays for all.
 
 **Cap.** A table has at most `max_keys` keys. Past them one is pushed out for each new one: the one unused for longest among
 those that were seen in one tick only, so that a flood of keys, each seen once or twice, pushes out itself and nobody who comes
@@ -23,15 +24,15 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.state.cells import Distinct, Reading
+from gateway.state.kinds import KINDS
 from gateway.state.operations import NO_ZERO, SLICES, Window, kept
-from gateway.state.pages import PAGES, Page
+from gateway.state.pages import NEWEST, Page
 from gateway.state.rows import BITS, WITHIN, Key, Rows
 from gateway.values import AtLeast
 
 __all__ = ["Distinct", "Reading", "Table"]
 _TICKS: Final = 4
 _FREED: Final = 4
-_TICK_BITS: Final = 30
 
 
 class Journal:
@@ -74,15 +75,14 @@ class Table:
         self.max_keys = max_keys
         self.evicted = 0
         self._rows = Rows() if rows is None else rows
-        self._page = PAGES[window.kind]
+        self._kind = KINDS[window.kind]
         self._slice = window.length // SLICES
-        self._length = kept(window.length) // _TICKS
-        self._common: dict[int, int] = {}
+        self._per_tick, self._ticks = ticks_of(window)
         self._pages: dict[int, Page] = {}
         self._live = 0
         self._regulars = 0
         self._once, self._again = Journal(), Journal()
-        self._tick = self._stamp = self._turn = 0
+        self._tick = self._next_tick = 0
         self._overdue = False
         self._doubt = 0
 
@@ -92,61 +92,64 @@ class Table:
     @property
     def crowded(self) -> bool:
         """Whether a key was pushed out within the last window, as far as this table knows the time."""
-        return self._doubt * self._slice > self._turn - self._length
+        return self._doubt > self._next_tick - self._per_tick
 
-    def see(self, key: tuple[str, ...], value: int | str | None, at: int) -> Reading:
-        """Count `value` under `key` (None: only look), then read the window, at the time `at` (µs)."""
-        if at >= self._turn:
-            self._tick = at // self._length
-            self._turn = (self._tick + 1) * self._length
-            self._stamp = self._tick & (1 << _TICK_BITS) - 1
-            self._overdue = True
-        name = key[0] if len(key) == 1 else key
+    def see(self, key: Key, value: int | str | None, at: int, row: int | None = None) -> Reading:
+        """Count `value` under `key` (None: only look), then read the window, at the time `at` (µs).
+
+        row: what `Rows.find` says of the key just now, if that is known.
+        """
         part = at // self._slice
-        row = self._rows.find(name)
-        page = None if row is None else self._pages.get(row >> BITS)
-        if row is None or page is None or not (mark := page.marks[row & WITHIN]):
+        if part >= self._next_tick:
+            self._tick = part // self._per_tick
+            self._next_tick = (self._tick + 1) * self._per_tick
+            self._overdue = True
+        if row is None:
+            row = self._rows.find(key)
+        page = self._pages.get(row >> BITS) if row >= 0 else None
+        if page is None or (where := page.index(row & WITHIN)) < 0:
             if value is None:
                 return None if self.window.kind in NO_ZERO else AtLeast(0) if self._doubt > part else 0
-            row, page = self._made(name, part)
-        elif mark >> 2 != self._stamp:
-            self._used(page, row, mark)
+            row, page, where = self._made(key, row, part)
+        cell = page.cells[where]
+        newest = page.base + (cell >> NEWEST) if cell >= 0 else page.newest(where)
+        if part > newest and part // self._per_tick != newest // self._per_tick:
+            self._used(page, where, row)
+        reading = self._kind(page, where, newest, part, value, self.window)
+        if page.unsure is not None and page.unsure[row & WITHIN] > part and isinstance(reading, int):
+            reading = AtLeast(reading)
         if self._overdue:
             self._free_some()
-        reading = page.see(row & WITHIN, part, value, self.window)
-        if page.unsure is not None and page.unsure[row & WITHIN] > part and isinstance(reading, int):
-            return AtLeast(reading)
         return reading
 
     def forgotten(self, at: int) -> bool:
         """Whether nothing in here can matter at the time `at` (µs) any more."""
-        return at >= self._turn + self._length * _TICKS
+        return at // self._slice >= self._next_tick + self._per_tick * self._ticks
 
     def close(self) -> None:
         """Let go of every key."""
         for number, page in self._pages.items():
-            for place, mark in enumerate(page.marks):
-                if mark:
-                    self._rows.let_go(number << BITS | place)
+            for place in page.rows():
+                self._rows.let_go(number << BITS | place)
         self._pages, self._live = {}, 0
 
-    def _made(self, name: Key, part: int) -> tuple[int, Page]:
+    def _made(self, key: Key, row: int, part: int) -> tuple[int, Page, int]:
         while self._live >= self.max_keys:
             self._push_out(part)
-        row = self._rows.hold(name, self.window.digest)
+        row = self._rows.hold(key, row, self.window.digest)
         page = self._pages.get(row >> BITS)
         if page is None:
-            page = self._pages[row >> BITS] = self._page(self._common)
-        page.make(row & WITHIN, part, self._doubt)
-        page.marks[row & WITHIN] = self._stamp << 2 | 1
+            page = self._pages[row >> BITS] = Page(part)
+        where = page.make(row & WITHIN, part, self._doubt)
         self._live += 1
         self._once.note(self._tick, row)
-        return row, page
+        return row, page, where
 
-    def _used(self, page: Page, row: int, mark: int) -> None:
+    def _used(self, page: Page, where: int, row: int) -> None:
         """Note the first use of a row in a tick."""
-        self._regulars += not mark & 2
-        page.marks[row & WITHIN] = self._stamp << 2 | 3
+        if not page.regular(where):
+            self._regulars += 1
+            page.mark(where)
         self._again.note(self._tick, row)
 
     def _push_out(self, part: int) -> None:
@@ -154,7 +157,7 @@ class Table:
         for crowd in crowds if self._regulars * 4 <= self.max_keys * 3 else crowds[::-1]:
             while (tick := crowd.oldest) is not None:
                 if self._freed(crowd.pop(), tick):
-                    if tick + _TICKS >= self._tick:
+                    if tick + self._ticks >= self._tick:
                         self.evicted += 1
                         self._doubt = max(self._doubt, part + SLICES)
                     return
@@ -164,7 +167,7 @@ class Table:
         for journal in (self._once, self._again):
             for _ in range(_FREED):
                 tick = journal.oldest
-                if tick is None or tick + _TICKS >= self._tick:
+                if tick is None or tick + self._ticks >= self._tick:
                     break
                 self._freed(journal.pop(), tick)
                 self._overdue = True
@@ -172,12 +175,18 @@ class Table:
     def _freed(self, row: int, tick: int) -> bool:
         """Let go of a row, unless it was used after this tick."""
         page, place = self._pages.get(row >> BITS), row & WITHIN
-        if page is None or not page.marks[place] or page.marks[place] >> 2 != tick & (1 << _TICK_BITS) - 1:
+        if page is None or (where := page.index(place)) < 0 or page.newest(where) // self._per_tick > tick:
             return False
-        self._regulars -= page.marks[place] >> 1 & 1
-        page.marks[place] = 0
+        self._regulars -= page.regular(where)
         if page.let_go(place):
             del self._pages[row >> BITS]
         self._rows.let_go(row)
         self._live -= 1
         return True
+
+
+def ticks_of(window: Window) -> tuple[int, int]:
+    """How many slices a tick of a window has, and for how many ticks its keys are kept."""
+    slices = -(-kept(window.length) // (window.length // SLICES))
+    per_tick = max(1, slices // _TICKS)
+    return per_tick, -(-slices // per_tick)

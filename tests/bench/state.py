@@ -40,6 +40,7 @@ from tests.judging import CATALOGUE
 ROOT = Path(__file__).parents[2]
 START = 1_793_491_200 * SECOND
 DAY = 86_400 * SECOND
+HOUR = 3_600 * SECOND
 RARE = 20  # measures whose `where` few accounts pass are counted by one in so many
 FEW_PASS = ("contradiction", "retry", "429", "401", "402", "known_suite", "rubric", "structure", "probe", "forwarded", "any_of")
 ROUNDS = 3
@@ -64,13 +65,14 @@ class Traffic:
             (measure.window, measure.per, measure.of, RARE if any(word in measure.label for word in FEW_PASS) else 1)
             for measure in shipped()
         ]
+        self.pers = {per for _, per, _, _ in self.asked}
 
     def exchange(self, account: int, number: int, at: int, key: int | None = None) -> Batch:
         """One exchange of an account; key: what all keys but the account are made of."""
         other = account % 50_000 if key is None else key
         hop = number if account % 10 == 0 else number // 8
         own = {
-            "account.id": f"account-{account:08d}", "account.org": f"org-{account // 3:08d}", "request.hour": str(number % 3),
+            "account.id": f"account-{account:08d}", "account.org": f"org-{account // 3:08d}", "request.hour": str(at // HOUR),
             "client.network": f"10.{other % 250}.{(other // 250 + hop) % 250}.0/24",
             "client.fingerprint": f"{other % 3_000:032x}",
             "client.connection": f"{other:020x}{number:012x}", "client.country": ("FR", "US", "JP", "BR")[account % 4],
@@ -79,12 +81,12 @@ class Traffic:
         }  # fmt: skip
         shared = f"{other % 5_000:032x}" if key is None else f"{key:032x}"
         batch = Batch(at)
+        keys = {per: tuple([own.get(part, shared) for part in per]) for per in self.pers}
         for window, per, of, one_in in self.asked:
             value: int | str | None = 1 if of is None else own.get(of, shared)
             if window.kind in (Count.SUM, Count.QUANTILE):
                 value = 100 + account % 4_000
-            name = tuple([own.get(part, shared) for part in per])
-            batch.sights.append(Sight(window, name, None if account % one_in else value))
+            batch.sights.append(Sight(window, keys[per], None if account % one_in else value))
         return batch
 
 

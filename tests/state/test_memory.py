@@ -61,7 +61,8 @@ def test_health_counts_keys_and_what_was_pushed_out() -> None:
     state = MemoryState(max_keys=2)
     for key in ("a", "b", "c"):
         state.apply(Batch(START, [Sight(COUNT, (key,), 1)], [Take(Limit("one", 1, 10), (key,))]))
-    assert state.health() == {"kind": "memory", "keys": 5, "evicted": 1, "crowded": 1, "shared": 1}
+    assert state.health() == {"kind": "memory", "keys": 5, "evicted": 1, "crowded": 1, "shared": 1,
+                              "recalled": {"keys": 0, "let_go": 0}}  # fmt: skip
 
 
 def test_windows_of_a_policy_that_left_are_let_go() -> None:
@@ -101,3 +102,14 @@ def test_what_windows_let_go_leaves_nothing_behind() -> None:
         state.apply(Batch(START + 10 * LENGTH + number, [Sight(COUNT, ("last",), 1), Sight(short, ("last",), "v")]))
     assert state.health()["keys"] == 2
     assert (len(state._rows), state._rows.pages) == (1, 1)
+
+
+def test_a_table_that_leaves_in_the_middle_of_a_batch_takes_no_row_from_under_a_key() -> None:
+    """The row of a key was found for the sight before; then a new window lets an old one go, which alone held that row."""
+    state, key = MemoryState(), ("a",)
+    old, idle = Window("old", Count.COUNT, LENGTH), Window("idle", Count.COUNT, 10_000 * LENGTH)
+    state.apply(Batch(START, [Sight(old, key, 1), Sight(idle, ("b",), 1)]))
+    later = START + 100 * LENGTH
+    sights = [Sight(idle, key, None), Sight(COUNT, key, 1), Sight(COUNT, ("b",), 1), Sight(idle, key, 1)]
+    assert state.apply(Batch(later, sights)).readings == [0, 1, 1, 1]
+    assert state.apply(Batch(later, sights)).readings == [1, 2, 2, 2]

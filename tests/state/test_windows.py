@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.state.operations import LARGEST_AMOUNT, NO_ZERO, SLICES, Count, Window, bin_of, bounded, edge_of, kept
+from gateway.state.pages import PAYLOAD, Page
+from gateway.state.rows import PAGE
 from gateway.state.windows import Reading, Table
 from gateway.values import SECOND, AtLeast
 
@@ -277,7 +279,7 @@ def test_many_distinct_values_are_counted_exactly(values: list[int], turns: set[
 
 
 def test_a_hundred_thousand_values_are_told_apart() -> None:
-    """The largest cap of the language; codes of 61 bits take any two for one with a chance of 2 in 10⁹."""
+    """The largest cap of the language; codes of 49 bits take any two for one with a chance of 1 in 100,000."""
     table = Table(Window("most", Count.DISTINCT, LENGTH, cap=100_000), 100)
     for number in range(100_000):
         reading = table.see(KEY, f"v{number}", START)
@@ -312,3 +314,50 @@ def test_a_key_in_use_survives_a_flood_of_others() -> None:
         reading = table.see(KEY, 1, at)
     assert isinstance(reading, int)
     assert reading >= 2
+
+
+@pytest.mark.parametrize("kind", list(Count))
+def test_a_page_that_fills_reads_what_the_model_reads(kind: Count) -> None:
+    """All rows of a page at one time, past the point where it has a word for every row, and some that come and go after it."""
+    table, models = Table(WINDOWS[kind], 10_000), [Model(WINDOWS[kind]) for _ in range(PAGE)]
+    for moment in range(3):
+        for number, model in enumerate(models):
+            value, at = value_of(kind, number + moment * (number % 3)), START + moment * SECOND
+            assert table.see((str(number),), value, at) == model.see("k", value, at)
+    for number, model in enumerate(models):
+        at = START + 5 * LENGTH + number
+        assert table.see((str(number),), value_of(kind, 1), at) == model.see("k", value_of(kind, 1), at)
+
+
+@pytest.mark.parametrize("kind", list(Count))
+def test_a_key_in_use_is_counted_on_as_its_page_moves_to_later_bases(kind: Count) -> None:
+    table, model = Table(WINDOWS[kind], 100), Model(WINDOWS[kind])
+    for step in range(3_000):
+        at, value = START + step * SECOND, value_of(kind, step)
+        assert table.see(KEY, value, at) == model.see("k", value, at)
+        model.events = model.events[-20:]
+
+
+@pytest.mark.parametrize(("passed", "left"), [(40, (9, 930)), (2_000, (0, 930 + 2_000 - 63))])
+def test_a_page_that_moves_to_a_later_base_keeps_who_was_used_of_late_and_empties_who_was_not(
+    passed: int, left: tuple[int, int]
+) -> None:
+    page = Page(0)
+    page.put(page.make(0, 0, 0), 0, 7)
+    page.mark(page.index(0))
+    page.put(page.make(1, 930, 0), 930, 9)
+    page.make(2, 930 + passed, 0)
+    old, late = page.index(0), page.index(1)
+    assert page.cells[old] & PAYLOAD == 0
+    assert page.newest(old) < passed + 930 - SLICES
+    assert page.regular(old) == 1
+    assert (page.cells[late] & PAYLOAD, page.newest(late)) == left
+
+
+@pytest.mark.parametrize("often", [62, 63, 64, 100])
+def test_a_slice_that_outgrows_its_word_is_exact_and_becomes_a_word_again(often: int) -> None:
+    table = Table(WINDOWS[Count.COUNT], 10)
+    assert [table.see(KEY, 1, START) for _ in range(often)] == list(range(1, often + 1))
+    assert table.see(KEY, 1, START + SECOND) == often + 1
+    assert table.see(KEY, None, START + LENGTH) == 1
+    assert table.see(KEY, 1, START + 3 * LENGTH) == 1
