@@ -29,7 +29,6 @@ def serve(config: Path) -> None:
     import uvicorn
 
     from gateway.web.app import build
-    from gateway.web.server import protocol_for
 
     try:
         settings = load_config(config)
@@ -48,7 +47,7 @@ def serve(config: Path) -> None:
     if not settings.lasting_key:
         click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
     server = uvicorn.Config(
-        process.app, http=protocol_for(settings.settings["client_address"]), ws="none", proxy_headers=False,
+        process.app, http=process.protocol, ws="none", proxy_headers=False,
         timeout_graceful_shutdown=GRACE, log_level="warning", access_log=False, server_header=False, date_header=False,
     )  # fmt: skip
     gc.collect()

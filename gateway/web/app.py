@@ -21,9 +21,12 @@ from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch
 from gateway.web.door import Assembly, assemble, wall_clock
 from gateway.web.intake import Head
+from gateway.web.lane import Service, lane_of
 from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send
+from gateway.web.pool import Pools, Upstream
 from gateway.web.reload import Reloader
-from gateway.web.upstream import Proxy, Upstream
+from gateway.web.server import Protocol, protocol_for
+from gateway.web.upstream import Proxy
 
 
 @dataclass(slots=True)
@@ -31,8 +34,9 @@ class Process:
     """The parts of a running gateway, for health and for those who start it."""
 
     assembly: Assembly
-    proxy: Proxy
+    pools: Pools
     reloader: Reloader
+    address: Callable[[Head], Head] | None = None
     app: Starlette = field(default_factory=Starlette)
 
     @property
@@ -57,6 +61,12 @@ class Process:
         lookup = self.assembly.registry.lookup
         if lookup is not None and lookup.health().get("problem"):
             await lookup.fetch("", bytes(32))  # nobody's key
+
+    @property
+    def protocol(self) -> type[Protocol]:
+        """How the server of this process speaks HTTP: known routes go the lane, everything else to the app."""
+        spoken = protocol_for(self.assembly.config.settings.get("client_address", {}))
+        return lane_of(spoken, Service(self.assembly.door, self.pools, self.address))
 
     def health(self) -> dict[str, object]:
         """What works, what does not, and what is in force."""
@@ -87,9 +97,9 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
     clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.
     """
     assembly = assemble(config, clock)
-    upstreams = {name: Upstream(up.url, up.connect, up.read) for name, up in config.upstreams.items()}
-    process = Process(assembly, Proxy(upstreams), Reloader(assembly.gate, config.policy, clock, config.source))
-    judged = PolicyMiddleware(process.proxy, door=assembly.door, address=address)
+    upstreams = {name: Upstream(up.url, up.connect, up.read, up.total, up.proxy) for name, up in config.upstreams.items()}
+    process = Process(assembly, Pools(upstreams), Reloader(assembly.gate, config.policy, clock, config.source), address)
+    judged = PolicyMiddleware(Proxy(process.pools), door=assembly.door, address=address)
     health = Health(process)
     process.app = Starlette(
         routes=[Route("/healthz", health), Route("/readyz", health), Mount("/", judged)], lifespan=lambda _: _lifespan(process)
@@ -116,12 +126,12 @@ class Health:
 
 @contextlib.asynccontextmanager
 async def _lifespan(process: Process) -> AsyncIterator[None]:
-    await process.proxy.open()
+    await process.pools.open()
     _listen_for_reload(process)
     try:
         yield
     finally:
-        await process.proxy.close()
+        await process.pools.close()
         if (lookup := process.assembly.registry.lookup) is not None:
             await lookup.close()
         close = getattr(process.gate.state, "close", None)

@@ -107,9 +107,11 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
     trail = _open_trail(config)
     sinks = [found for found in (trail, sink) if found is not None]
     gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks), tell=_to_operators)
-    intake = Intake(registry, config.hash_key, config.largest_body)
+    window = min(config.largest_body, config.inspect_window)
+    intake = Intake(registry, config.hash_key, window)
     link = config.settings.get("declare", {}).get("link", "")
-    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry), link)
+    asked = frozenset(name for name, upstream in config.upstreams.items() if upstream.ask_usage)
+    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry), link, window, asked)
     return Assembly(config, registry, gate, trail, door)
 
 
@@ -121,7 +123,7 @@ def assemble_inside(
     named = [policy] if isinstance(policy, (str, Path)) else list(policy or ())
     passing = FailModes({**config.fail.causes, Cause.ROUTE_UNRECOGNISED: Fail.PASS}, config.fail.state)
     paths = tuple(Path(path) for path in named) or config.policy
-    return assemble(replace(config, policy=paths, mode=mode or config.mode, fail=passing), sink=sink)
+    return assemble(replace(config, policy=paths, mode=mode or config.mode, fail=passing, upstreams={}), sink=sink)
 
 
 def known_protocols(config: Config, registry: Registry) -> None:

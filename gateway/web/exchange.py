@@ -1,6 +1,6 @@
 """One exchange from first byte to settled record, as a state machine without I/O.
 
-A host (raw ASGI today, a lane inside the server next) owns the sockets; it tells the exchange what arrived and does what
+A host (`middleware`, raw ASGI; `lane`, inside our server) owns the sockets; it tells the exchange what arrived and does what
 the exchange answers. The order is: `feed`, `facts`, (the gate judges), `judged`, then `answer_head`,
 `answer_chunk`… and `finish`, which may be called at any time and counts once.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from gateway.audit.trace import begin
@@ -20,13 +20,15 @@ from gateway.gate import Gate
 from gateway.judgement import Judgement, Trace
 from gateway.protocol import Dialect
 from gateway.web.answers import REFERENCE_HEADER, error_answer
+from gateway.web.gathering import Gathering
 from gateway.web.intake import Body, Head, Intake
-from gateway.web.tap import Tap
+from gateway.web.tap import NOTHING, Tap, asking
 
 Headers = list[tuple[bytes, bytes]]
 OWN_PREFIX: Final = "sluice-"
 REFERENCE: Final = REFERENCE_HEADER.decode()
 _MOST_DIGITS: Final = 18
+_OF_THE_BODY: Final = (b"content-encoding", b"content-length", b"transfer-encoding", b"accept-encoding")
 
 
 class Refresher(Protocol):
@@ -39,9 +41,9 @@ class Refresher(Protocol):
 class Door:
     """What every exchange of one host shares.
 
-    clock: µs since 1970; timer: µs, for latencies; largest: bytes of request body that are read and so accepted;
+    clock: µs since 1970; timer: µs, for latencies; largest: bytes of request body that are accepted; window: those looked at;
     keep: the share of allows and observes whose traces are kept. declare: where callers declare a workload; empty where
-    nobody said, and they are told the code alone.
+    nobody said, and they are told the code alone. ask_usage: protocols whose streams are asked for their usage.
     """
 
     intake: Intake
@@ -52,6 +54,12 @@ class Door:
     keep: float = 1.0
     refresher: Refresher | None = None
     declare: str = ""
+    window: int = 32 * 2**20
+    ask_usage: frozenset[str] = frozenset()
+
+    def passes_beyond(self) -> bool:
+        """Whether a body larger than the window may go on, seen in part."""
+        return not self.gate.fail.under(self.gate.mode).refuses(Cause.BODY_BEYOND_WINDOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +73,17 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Pass the request on with these headers in place of those it came with, after `delay` µs."""
+    """Pass the request on after `delay` µs. added: headers of ours; rewritten: whether the body was written anew."""
 
-    headers: tuple[tuple[str, str], ...]
+    added: Headers
     delay: int
+    rewritten: bool = False
+
+    def kept(self, came: Headers) -> Headers:
+        """Those of the headers the request came with (names in lower case) that may go on."""
+        if not self.rewritten:
+            return came
+        return [pair for pair in came if pair[0] not in _OF_THE_BODY]
 
 
 class Exchange:
@@ -86,29 +101,23 @@ class Exchange:
         self.finished = False
         self.streaming = False
         self.restricted: tuple[str, ...] = ()
-        self._chunks: list[bytes] = []
-        self._size = 0
         self._tap: Tap | None = None
         self._status: int | None = None
         self._first: int | None = None
-        self._handed_over = False
+        self._handed_over = self._asked = False
         self._unsized = False
-        self._declared = declared_length(head)
-        self._cause = Cause.BODY_TOO_LARGE if self._declared > door.largest else None
+        self.gathering = Gathering(door.largest, door.window, door.passes_beyond, declared_length(head))
+        self.feed: Callable[[bytes], None] = self.gathering.feed
 
     @property
     def too_large(self) -> bool:
-        """Whether the body is known to be larger than is read: its bytes are not wanted any more."""
-        return self._cause is Cause.BODY_TOO_LARGE
+        """Whether the body is known to be larger than is taken: its bytes are not wanted any more."""
+        return self.gathering.unwanted
 
-    def feed(self, chunk: bytes) -> None:
-        """Some bytes of the request body."""
-        self._size += len(chunk)
-        if self._size > self.door.largest:
-            self._cause = Cause.BODY_TOO_LARGE
-            self._chunks.clear()
-        if not self.too_large:
-            self._chunks.append(chunk)
+    @property
+    def partly(self) -> bool:
+        """Whether the body is judged by a part of it, and goes on in parts."""
+        return self.gathering.partly
 
     @property
     def unasked(self) -> bool:
@@ -117,22 +126,31 @@ class Exchange:
         return waits and (self.too_large or not self.reads_body)
 
     @property
+    def length_up(self) -> int | None:
+        """The length of the body that goes upstream: negative where there is none, None where it goes in chunks."""
+        return self.gathering.length if self.reads_body else -1
+
+    def too_much(self) -> Refuse:
+        """The answer to a body that turned out larger than is accepted while it was passed on."""
+        self.ended = End.REFUSED
+        return self.error(*CAUSE_ANSWERS[Cause.BODY_TOO_LARGE], [("connection", "close")])
+
+    @property
     def begun(self) -> bool:
         """Whether the head of an answer has gone out."""
         return self._status is not None
 
     def body(self) -> bytes:
-        """The request body as received."""
-        if len(self._chunks) > 1:
-            self._chunks = [b"".join(self._chunks)]
-        return self._chunks[0] if self._chunks else b""
+        """The request body as received, or as it was written anew."""
+        return self.gathering.whole()
 
     def facts(self) -> Facts:
         """What the exchange states, for the gate to judge."""
-        size = self._size if self.reads_body else self._declared
-        raw = self.body() if self.reads_body else b""
+        gathering, reads = self.gathering, self.reads_body
+        size, raw = (gathering.stated, gathering.judged_part()) if reads else (gathering.declared, b"")
         at = self.door.clock()  # not before the body is here: whoever holds back its end must not save up earlier limits
-        return self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=self._cause), at)
+        facts = self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=gathering.cause), at)
+        return replace(facts, seen=gathering.seen) if gathering.partly else facts
 
     def judged(self, judgement: Judgement) -> Refuse | Forward:
         """What to do with the request. From here on the exchange must be finished, whatever happens."""
@@ -146,14 +164,14 @@ class Exchange:
             self.ended = End.REFUSED
             return self.error(*CAUSE_ANSWERS[Cause.BODY_TOO_LARGE], [*self._asking(), *self._closing()])
         self._restrict(judgement)
-        headers = [(k, v) for k, v in self.head.headers if not _replaced(k)]
-        if self.restricted:
-            headers = [(k, v) for k, v in headers if k not in ("content-encoding", "content-length", "transfer-encoding")]
-            headers.append(("content-length", str(len(self.body()))))
-        headers.append(("traceparent", self.trace.traceparent(self.trace.client, kept)))
+        asks = self.dialect is not None and self.dialect.name in self.door.ask_usage and not self.gathering.partly
+        if asks and (spliced := asking(self.dialect, judgement.facts, self.body() if self.restricted else None)) is not None:
+            self._asked = True
+            self.gathering.write_anew(spliced)
+        added = [(b"traceparent", self.trace.traceparent(self.trace.client, kept).encode())]
         if outcome.tags:
-            headers.append((f"{OWN_PREFIX}tags", ", ".join(outcome.tags)))
-        return Forward(tuple(headers), outcome.delay)
+            added.append((b"sluice-tags", ", ".join(outcome.tags).encode()))
+        return Forward(added, outcome.delay, bool(self.restricted) or self._asked)
 
     def _restrict(self, judgement: Judgement) -> None:
         """Write the request body anew where a rule takes something from it."""
@@ -163,7 +181,7 @@ class Exchange:
         document = json.loads(facts.body)
         self.restricted = tuple(self.dialect.restrict(facts.route or "", document, outcome.restriction))
         if self.restricted:
-            self._chunks = [json.dumps(document, allow_nan=False, separators=(",", ":")).encode()]
+            self.gathering.write_anew(json.dumps(document, allow_nan=False, separators=(",", ":")).encode())
 
     def refuse(self, outcome: Outcome) -> Refuse:
         refusal = outcome.refusal
@@ -192,7 +210,11 @@ class Exchange:
         self.streaming = kind.startswith("text/event-stream")
         self._unsized = b"content-length" not in named
         if self.dialect is not None:
-            self._tap = Tap(self.dialect, kind, named.get(b"content-encoding", b"").decode("latin-1").strip().lower())
+            encoding = named.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+            hearing = self.judgement.engine.hears(self.judgement.view) if self.judgement is not None else NOTHING
+            self._tap = Tap(self.dialect, kind, encoding, hearing, self._asked)
+            if self._asked and self.streaming:  # it will be shorter
+                headers, self._unsized = [pair for pair in headers if pair[0].lower() != b"content-length"], True
         quotas = [*(self.judgement.outcome.headers if self.judgement else ()), *self._said(named)]
         stream = [(b"x-accel-buffering", b"no")] if self.streaming else []
         return [*headers, *((k.encode(), v.encode()) for k, v in quotas), *stream]
@@ -222,13 +244,12 @@ class Exchange:
         restricted = (f"{OWN_PREFIX}restricted", ", ".join(self.restricted))
         return [restricted, (f"{OWN_PREFIX}reason", outcome.reason.code), (f"{OWN_PREFIX}reference", outcome.reference)]
 
-    def answer_chunk(self, chunk: bytes, last: bool) -> None:
-        """Some bytes of the answer pass by; after the last ones it counts as handed over."""
+    def answer_chunk(self, chunk: bytes, last: bool) -> bytes:
+        """Some bytes of the answer pass by; returns those to send on. After the last ones it counts as handed over."""
         if self._first is None:
             self._first = self.door.timer() - self.started
         self._handed_over = last
-        if self._tap is not None:
-            self._tap.feed(chunk)
+        return chunk if self._tap is None else self._tap.passing(chunk, last)
 
     def client_gone(self) -> None:
         """The client went away, which matters only as long as it has not been given everything."""
@@ -251,7 +272,8 @@ class Exchange:
         return Answer(
             status=self._status, usage=self._tap.usage if self._tap else Usage(), end=self.ended or end,
             model=self._tap.model if self._tap else None, first_byte=self._first,
-            duration=self.door.timer() - self.started,
+            duration=self.door.timer() - self.started, said=self._tap.said if self._tap else "",
+            issued=self._tap.issued if self._tap else (),
         )  # fmt: skip
 
     def _closing(self) -> list[tuple[str, str]]:
@@ -270,6 +292,6 @@ def declared_length(head: Head) -> int:
     return int(length) if len(length) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
-def _replaced(name: str) -> bool:
+def replaced(name: str) -> bool:
     """Whether a request header is ours to write; servers that turn hyphens into underscores read both alike."""
     return name.replace("_", "-").startswith(OWN_PREFIX) or name in ("traceparent", "baggage")

@@ -1,29 +1,30 @@
 """The door: a request head and body become `Facts`, once, the same way for every face.
 
-JSON is read strictly: UTF-8, no duplicate keys (two readers would disagree on which one counts), no NaN, bounded depth.
+JSON is read strictly (`gateway.jsontext`), forms likewise (`gateway.forms`).
 What cannot be read becomes a `Cause` in the facts, never an exception: the gate answers it by the declared fail mode.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import isfinite
-from typing import Any, Final, NoReturn
+from typing import Final
 
 from gateway.credentials import credential_hash, presented
 from gateway.facts import Call, Cause, Facts, Freshness, LookedUp
-from gateway.protocol import Dialect, Route, Unreadable
+from gateway.forms import read_form
+from gateway.jsontext import strict_json
+from gateway.protocol import Dialect, Route, Takes, Unreadable
 from gateway.registry import Registry
 from gateway.signals import View
 
-MAX_DEPTH: Final = 100
 _WBITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _LONG_SEGMENT: Final = re.compile(r"[^/]{20,}")
 _JSON_TYPES: Final = ("application/json", "text/json")
+NO_SOCKETS: Final = "WebSockets are not carried here; use the HTTP API with stream: true"
+_TYPES: Final = {Takes.JSON: "application/json", Takes.FORM: "multipart/form-data"}
 _NOT_YET: Final = LookedUp(None, Freshness.UNAVAILABLE)
 
 
@@ -86,8 +87,9 @@ class Intake:
         raw = body.raw
         if route is None:
             cause = Cause.ROUTE_UNRECOGNISED
+            detail = NO_SOCKETS if "websocket" in head.joined("upgrade") else ""
         elif cause is None and document is None and route.read is not None:
-            raw, document, cause, detail = self._read(head, raw or b"")
+            raw, document, cause, detail = self._read(head, raw or b"", route.takes)
         call, keys = None, ()
         if isinstance(document, dict):
             keys = tuple(document)
@@ -121,10 +123,12 @@ class Intake:
         turn = network if isinstance(network, str) else ""
         return replace(facts, looked_up=await lookup.fetch(facts.credential, digest, turn))
 
-    def _read(self, head: Head, raw: bytes) -> tuple[bytes | None, object, Cause | None, str]:
+    def _read(self, head: Head, raw: bytes, takes: Takes) -> tuple[bytes | None, object, Cause | None, str]:
+        """The bytes of a JSON body as decoded, None for others, which no signal reads as JSON; the document; what is wrong."""
         kind = (head.joined("content-type") or "application/json").partition(";")[0].strip()
-        if kind not in _JSON_TYPES and not kind.endswith("+json"):
-            return raw, None, Cause.MEDIA_TYPE, ""
+        types = [value for name, value in head.headers if name == "content-type"]
+        if takes is not Takes.TEXT and (not _fits(kind, takes) or (takes is Takes.FORM and len(types) != 1)):
+            return raw if takes is Takes.JSON else None, None, Cause.MEDIA_TYPE, f"send it as {_TYPES[takes]}"
         encoding = head.joined("content-encoding") or "identity"
         if encoding != "identity":
             if encoding not in _WBITS:
@@ -136,9 +140,21 @@ class Intake:
             except OverflowError:
                 return None, None, Cause.BODY_TOO_LARGE, ""
         try:
-            return raw, strict_json(raw), None, ""
+            if takes is Takes.JSON:
+                return raw, strict_json(raw), None, ""
+            form = read_form(types[0], raw) if takes is Takes.FORM else {"text": _text(raw)}
+            return None, form, None, ""
         except Unreadable as error:
-            return raw, None, Cause.BODY_MALFORMED, str(error)
+            return raw if takes is Takes.JSON else None, None, Cause.BODY_MALFORMED, str(error)
+
+
+def _fits(kind: str, takes: Takes) -> bool:
+    return kind == _TYPES[takes] or (takes is Takes.JSON and (kind in _JSON_TYPES or kind.endswith("+json")))
+
+
+def _text(raw: bytes) -> str:
+    """The text of a body, as far as it is any: what is binary is not."""
+    return raw.decode("utf-8", "replace") if b"\0" not in raw else ""
 
 
 def shown(path: str) -> str:
@@ -167,54 +183,3 @@ def inflated(data: bytes, wbits: int, largest: int) -> bytes:
     if not machine.eof or machine.unused_data:
         raise zlib.error("cut off, or more behind its end")
     return out
-
-
-def strict_json(raw: bytes) -> Any:
-    """The value of a JSON text. Raises Unreadable, saying what is wrong and where."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"it is not UTF-8 at byte {error.start}") from None
-    try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number)
-    except json.JSONDecodeError as error:
-        raise Unreadable(f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise Unreadable(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    except ValueError:
-        raise Unreadable("a number in it has too many digits") from None
-    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise Unreadable(f"it is nested deeper than {MAX_DEPTH} levels")
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise Unreadable(f"the key '{twice[:80]}' stands twice in one object")
-    return found
-
-
-def _number(text: str) -> float:
-    found = float(text)
-    if not isfinite(found):
-        raise Unreadable(f"the number {text[:40]} in it is too large")
-    return found
-
-
-def _constant(name: str) -> NoReturn:
-    raise Unreadable(f"{name} is not JSON")
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level and depth <= MAX_DEPTH + 1:
-        depth += 1
-        children: list[Any] = []
-        for item in level:
-            inner = item.values() if isinstance(item, dict) else item
-            children += [child for child in inner if isinstance(child, (dict, list))] if isinstance(item, (dict, list)) else []
-        level = children
-    return depth

@@ -17,7 +17,7 @@ from gateway.facts import End
 from gateway.gate import Sink
 from gateway.values import SECOND
 from gateway.web.door import assemble_inside
-from gateway.web.exchange import Door, Exchange, Forward, Refuse
+from gateway.web.exchange import Door, Exchange, Forward, Refuse, replaced
 from gateway.web.intake import Head
 from gateway.web.server import CONNECTION
 
@@ -35,6 +35,7 @@ class Handle:
 
     outcome: Outcome
     exchange: Exchange
+    plan: Forward
 
     def ended(self, end: End) -> None:
         """Tell the record that the answer did not end as it should have."""
@@ -112,7 +113,7 @@ class PolicyMiddleware:
                 message = {**message, "headers": headers}
             last = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.body":
-                exchange.answer_chunk(message.get("body", b""), last)
+                message = {**message, "body": exchange.answer_chunk(message.get("body", b""), last)}
             try:
                 await send(message)
             except OSError:  # so do servers say that the client is gone (ASGI 2.4)
@@ -127,9 +128,14 @@ class PolicyMiddleware:
         if plan.delay:
             await asyncio.sleep(plan.delay / SECOND)
         assert exchange.judgement is not None
-        state = {**scope.get("state", {}), "sluice": Handle(exchange.judgement.outcome, exchange)}
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plan.headers]
+        state = {**scope.get("state", {}), "sluice": Handle(exchange.judgement.outcome, exchange, plan)}
+        came = plan.kept([(name.lower(), value) for name, value in scope["headers"]])
+        headers = [pair for pair in came if not replaced(pair[0].decode("latin-1"))] + plan.added
+        if plan.rewritten:
+            headers.append((b"content-length", b"%d" % len(exchange.body())))
         await self.app({**scope, "headers": headers, "state": state}, replayed(exchange, receive), tapped)
+        if exchange.gathering.overrun and not exchange.begun:
+            await answer(exchange.too_much(), tapped)
 
     async def _settle(self, exchange: Exchange, end: End) -> None:
         found = exchange.finish(end)
@@ -174,10 +180,12 @@ def replayed(exchange: Exchange, receive: Receive) -> Receive:
         nonlocal given
         if not given:
             given = True
-            return {"type": "http.request", "body": exchange.body(), "more_body": False}
+            return {"type": "http.request", "body": exchange.body(), "more_body": exchange.gathering.more}
         message = await receive()
         if message["type"] == "http.disconnect":
             exchange.client_gone()
+        elif exchange.partly and not exchange.gathering.goes_on(message.get("body", b"")):
+            return {"type": "http.disconnect"}
         return message
 
     return again
@@ -199,5 +207,7 @@ async def _read_body(exchange: Exchange, scope: Scope, receive: Receive) -> bool
         chunk = message.get("body", b"")
         drained += len(chunk)
         exchange.feed(chunk)
-        if not message.get("more_body", False) or drained > max(DRAIN, exchange.door.largest):
+        more = bool(message.get("more_body", False))
+        exchange.gathering.more = more and exchange.partly
+        if not more or exchange.partly or drained > max(DRAIN, exchange.door.largest):
             return True

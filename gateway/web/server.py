@@ -80,7 +80,13 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if not self._declining:
             self._in_head = False
+            self.check_host()
             super().on_headers_complete()
+
+    def check_host(self) -> None:
+        """One Host header, as RFC 9112 §3.2 demands. Raises ValueError, which the parser turns into 400."""
+        if sum([name == b"host" for name, _ in self.headers]) != 1 and self.parser.get_http_version() == "1.1":
+            raise ValueError("a request has exactly one Host header")
 
     def on_message_complete(self) -> None:
         self._declining = False
@@ -90,11 +96,15 @@ class Protocol(HttpToolsProtocol):
         """Read the body after all, with a new parser that is told how the body is framed and nothing else."""
         framing = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
         self._declining = True
-        self.cycle.more_body = True
-        self.cycle.message_event.clear()
+        self.read_body_after_all()
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
+
+    def read_body_after_all(self) -> None:
+        """The request that was taken for complete is not."""
+        self.cycle.more_body = True
+        self.cycle.message_event.clear()
 
     def _refuse(self, message: str) -> None:
         self.logger.warning(message)

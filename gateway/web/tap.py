@@ -1,9 +1,12 @@
 """A tap on answers: finds the usage a model call really had while the bytes pass by, holding back none of them.
 
+`Strip` is the one thing that may hold bytes back: those of an event that has not ended yet, and only in streams of which we
+asked more than the caller did; it takes our part out again and touches nothing else.
+
 JSON answers are gathered up to a bound and read at the end (beyond it only their end is kept, where the usage of long
 answers stands); event streams are cut into events as they pass, however the
-chunks fall, and only events that speak of usage are parsed. Compressed answers are read through a decompressor of the
-tap's own.
+chunks fall, and only events that speak of usage (where it is listened for, of what is issued) are parsed. Compressed answers
+are read through a decompressor of the tap's own. Text is listened to in JSON answers alone, and only while the exchange lasts.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ import re
 import zlib
 from typing import Any, Final
 
-from gateway.facts import Usage
-from gateway.protocol import Dialect
+import msgspec
+
+from gateway.facts import LONGEST_SAID, Facts, Usage
+from gateway.protocol import Dialect, Hearing
 
 MOST_JSON: Final = 2 * 2**20
 MOST_EVENT: Final = 2**20
@@ -25,14 +30,31 @@ _BLANK_LINE: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 _LONGEST: Final = 4
 # These bytes cannot stand inside a JSON string, where the quotes would be escaped: they are a key.
 _USAGE_KEY: Final = re.compile(rb'"(usage|usageMetadata)"\s*:\s*(?=\{)')
+_USAGE: Final = b'"usage'
+_SPEAKS: Final = re.compile(rb'"usage(?:Metadata)?"\s*+:\s*+(?!null)')
+_ENDS: Final = (b"\n\n", b"\r\n\r\n")
+
+# An event that holds a signature, an encrypted item, or begins an answer that can be gone on from.
+_ISSUES: Final = re.compile(rb'signature|encrypted_content|redacted_thinking|"response\.created"', re.IGNORECASE)
+MOST_ISSUED: Final = 16
+NOTHING: Final = Hearing()
+_DECODER: Final = msgspec.json.Decoder()
 
 _MODEL_KEYS: Final = ("model", "modelVersion")
 
 
 class Tap:
-    """Watches one answer. `usage` and `model` are filled as they become known."""
+    """Watches one answer. `usage` and `model`, and what else is listened for, are filled as they become known.
 
-    def __init__(self, dialect: Dialect, content_type: str, encoding: str) -> None:
+    asked: whether it was us who asked for the usage of a stream (`asking`), so that it must not reach the caller.
+    """
+
+    def __init__(
+        self, dialect: Dialect, content_type: str, encoding: str, hearing: Hearing = NOTHING, asked: bool = False
+    ) -> None:
+        self.said = ""
+        self.issued: tuple[str, ...] = ()
+        self._hearing = hearing
         self.usage = Usage()
         self.model: str | None = None
         self._dialect = dialect
@@ -41,6 +63,9 @@ class Tap:
         self._inflate = zlib.decompressobj(_WBITS[encoding]) if encoding in _WBITS else None
         if encoding not in _WBITS and encoding not in ("", "identity"):
             self._readable = False
+        self._plain = self._events and self._readable and self._inflate is None
+        self._skips = self._plain and not hearing.issued
+        self._strip = Strip(dialect) if asked and self._plain else None
         self._held = bytearray()
         self._searched = 0
         self._lost = False
@@ -48,10 +73,12 @@ class Tap:
     @property
     def between_events(self) -> bool:
         """Whether an event of ours would be understood here: a plain event stream, no event of which stands half done."""
-        return self._events and self._readable and self._inflate is None and not self._lost and not self._held.strip()
+        return self._plain and not self._lost and not self._held.strip()
 
     def feed(self, chunk: bytes) -> None:
         """Look at some bytes of the answer."""
+        if self._skips and self.model and not self._held and _USAGE not in chunk and chunk.endswith(_ENDS):
+            return  # whole events that say nothing of usage: nearly every piece of nearly every stream
         if not self._readable:
             return
         if self._inflate is not None:
@@ -66,6 +93,13 @@ class Tap:
         elif len(self._held) > MOST_JSON:
             del self._held[:-END_KEPT]
             self._lost = True
+
+    def passing(self, chunk: bytes, last: bool) -> bytes:
+        """Look at some bytes of the answer, the last ones or not; returns those that go on now."""
+        self.feed(chunk)
+        if self._strip is None:
+            return chunk
+        return self._strip.feed(chunk) + (self._strip.close() if last else b"")
 
     def close(self) -> None:
         """The answer is over: read what was gathered."""
@@ -92,7 +126,8 @@ class Tap:
         self._searched = max(0, len(self._held) - _LONGEST + 1)
 
     def _event(self, event: bytes) -> None:
-        if b'"usage' not in event and (self.model or b'"model' not in event):
+        told = (_USAGE in event and _SPEAKS.search(event)) or (not self.model and b'"model' in event)
+        if not told and not (self._hearing.issued and _ISSUES.search(event)):
             return
         data = b"\n".join(line[5:].lstrip() for line in event.splitlines() if line.startswith(b"data:"))
         if data.startswith(b"{"):
@@ -108,9 +143,12 @@ class Tap:
 
     def _document(self, data: bytes) -> None:
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError):
-            return
+            document = _DECODER.decode(data)
+        except (ValueError, RecursionError):  # what the fast reader does not take: lone surrogates, numbers beyond floats
+            try:
+                document = json.loads(data)
+            except (ValueError, RecursionError):
+                return
         for part in document if isinstance(document, list) else [document]:  # some streams are one array of answers
             if isinstance(part, dict):
                 self._part(part)
@@ -120,3 +158,63 @@ class Tap:
             if isinstance(holder, dict):
                 self.model = next((holder[key] for key in _MODEL_KEYS if isinstance(holder.get(key), str)), self.model)
         self.usage = self._dialect.usage(document, self.usage)
+        if self._hearing.issued or (self._hearing.text and not self._events):
+            self._hear(document)
+
+    def _hear(self, document: dict[str, Any]) -> None:
+        heard = self._dialect.heard(document)
+        if self._hearing.issued and heard.issued:
+            self.issued = tuple(dict.fromkeys((*self.issued, *heard.issued)))[:MOST_ISSUED]
+        if self._hearing.text and not self._events:
+            self.said = heard.text[:LONGEST_SAID]
+
+
+def asking(dialect: Dialect | None, facts: Facts, body: bytes | None = None) -> bytes | None:
+    """The body (as it was read, unless given) that has a stream say its usage too; None where that is not ours to ask for."""
+    sent = facts.body if body is None else body
+    if dialect is None or facts.call is None or not facts.call.stream or facts.cause is not None or sent is None:
+        return None
+    return dialect.ask_for_usage(facts.route or "", facts.keys, sent)
+
+
+class Strip:
+    """Takes out of an event stream what was sent only because we asked for usage (`Dialect.without_usage`).
+
+    `feed` gives the bytes to send on. Whole events go on at once; the bytes of an event that has not ended wait for its end,
+    up to MOST_EVENT of them. However the bytes are split, the same bytes come out.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._without = dialect.without_usage
+        self._held = bytearray()
+        self._searched = 0
+        self._passing = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Some bytes of the stream; returns those that may go on."""
+        if not self._held and not self._passing and _USAGE not in chunk and chunk.endswith(_ENDS):
+            return chunk
+        self._held += chunk
+        out, start = bytearray(), 0
+        for found in _BLANK_LINE.finditer(self._held, self._searched):
+            out += self._kept(bytes(self._held[start : found.end()]))
+            self._passing, start = False, found.end()
+        del self._held[:start]
+        if len(self._held) > MOST_EVENT:  # an event of that size is no usage, and too much to keep
+            out += self._held[:-_LONGEST]
+            del self._held[:-_LONGEST]
+            self._passing = True
+        self._searched = max(0, len(self._held) - _LONGEST + 1)
+        return bytes(out)
+
+    def close(self) -> bytes:
+        """The stream is over: what is left of an event that did not end goes on as it is, unless it is ours."""
+        rest = self._kept(bytes(self._held))
+        self._held.clear()
+        return rest
+
+    def _kept(self, event: bytes) -> bytes:
+        if self._passing or _USAGE not in event:
+            return event
+        bare = event.lstrip(b"\r\n")  # empty lines before it stay, whether they came with it or with the one before
+        return event[: len(event) - len(bare)] + self._without(bare)

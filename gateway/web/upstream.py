@@ -1,81 +1,33 @@
-"""The proxy: an ASGI app that passes a judged request to the upstream of its protocol and streams the answer back.
+"""The proxy as an ASGI app: passes a judged request to the upstream of its protocol and streams the answer back.
 
-Nothing is buffered. Hop-by-hop headers stop here in both directions, as does everything that `Connection` names. The
-caller's own forwarding headers are not passed to a provider. A client that goes away cancels the upstream call; an
-upstream that fails or breaks off is answered in the shape of the protocol called.
+What the process's own lane does not serve comes this way, over the same connections. Nothing is buffered but what the
+client is slow to take, up to a bound. A client that goes away cancels the upstream call; an upstream that fails or breaks off
+is answered in the shape of the protocol called.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
 from typing import Final
+from urllib.parse import quote
 
-import aiohttp
-from multidict import CIMultiDict
-from yarl import URL
-
-from gateway.credentials import carries
 from gateway.decision import Public
 from gateway.facts import End
-from gateway.values import SECOND
-from gateway.web.exchange import OWN_PREFIX
+from gateway.web.exchange import Headers
+from gateway.web.link import Broke
 from gateway.web.middleware import Handle, Receive, Scope, Send, answer
+from gateway.web.pool import FAILURES, NO_UPSTREAM, Caller, Pool, Pools
+from gateway.web.wire import request_head, target_of
 
-HOP_BY_HOP: Final = frozenset({
-    "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-    "transfer-encoding", "upgrade",
-})  # fmt: skip
-NOT_FORWARDED: Final = HOP_BY_HOP | {
-    "host", "content-length", "expect", "accept-encoding", "forwarded", "via", "x-real-ip", "x-client-ip",
-    "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "cf-connecting-ipv6", "fastly-client-ip",
-    "x-original-forwarded-for", "x-envoy-external-address",
-}  # fmt: skip
-FORWARDING_PREFIX: Final = "x-forwarded-"
-READABLE: Final = ("gzip", "deflate")
-LONGEST_FIELD: Final = 64 * 2**10
-MOST_FIELDS: Final = 512
-STATUSES: Final = range(200, 600)
-UNREACHABLE: Final = Public("upstream-unreachable", "The upstream could not be reached.")
-TIMED_OUT: Final = Public("upstream-timeout", "The upstream did not answer in time.")
-_NEVER: Final = re.compile(r"q=0(\.0*)?")
-_BEYOND_ASCII: Final = re.compile(rb"[\x80-\xff]")
-BROKEN_OFF: Final = Public("upstream-interrupted", "The upstream broke off its answer.")
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """Where a protocol's requests go. Times are µs: to connect, and between two reads of an answer."""
-
-    url: str
-    connect: int = 5 * SECOND
-    read: int = 300 * SECOND
+MOST_HELD: Final = 64 * 2**10
 
 
 class Proxy:
-    """Passes requests on. `upstreams` maps protocol names to where they go."""
+    """Passes requests on. pools: the upstreams by protocol."""
 
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self.upstreams = upstreams
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
-        """Open the connection pool; needs a running loop."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            max_line_size=LONGEST_FIELD,
-            max_field_size=LONGEST_FIELD,
-            max_headers=MOST_FIELDS,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        )
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+    def __init__(self, pools: Pools) -> None:
+        self.pools = pools
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,51 +35,95 @@ class Proxy:
             return
         handle: Handle = scope["state"]["sluice"]
         dialect = handle.exchange.dialect
-        upstream = self.upstreams.get(dialect.name) if dialect else None
-        if upstream is None:
-            await _fail(handle, 502, Public("no-upstream", "No upstream is set up for this protocol."), send)
+        pool = self.pools.get(dialect.name) if dialect else None
+        if pool is None:
+            await _fail(handle, *NO_UPSTREAM, send)
             return
-        gone = asyncio.Event()
+        asked = Asked()
+        watcher = asyncio.ensure_future(_watch(receive, asked, handle.exchange.partly))
         try:
-            await self._pass_on(upstream, handle, scope, receive, send, gone)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not gone.is_set() or task is None:
-                raise
-            task.uncancel()
-
-    async def _pass_on(
-        self, upstream: Upstream, handle: Handle, scope: Scope, receive: Receive, send: Send, gone: asyncio.Event
-    ) -> None:
-        assert self._session is not None, "open() the proxy first"
-        exchange = handle.exchange
-        watcher = _watch(receive, asyncio.current_task(), gone)
-        try:
-            async with self._session.request(
-                scope["method"],
-                _target(upstream, scope),
-                headers=request_headers(scope),
-                data=exchange.body() if exchange.reads_body else None,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=upstream.connect / SECOND, sock_read=upstream.read / SECOND
-                ),
-            ) as response:
-                if response.status not in STATUSES:
-                    raise aiohttp.ClientPayloadError(f"status {response.status}")
-                headers = response_headers(response)
-                await send({"type": "http.response.start", "status": response.status, "headers": headers})
-                async for chunk in response.content.iter_any():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except TimeoutError:
-            await _broken(handle, 504, TIMED_OUT, send)
-        except aiohttp.ClientConnectorError:
-            await _broken(handle, 502, UNREACHABLE, send)
-        except (aiohttp.ClientError, ConnectionError):
-            await _broken(handle, 502, BROKEN_OFF, send)
+            _ask(asked, pool, handle, scope)
+            await _pass_on(asked, handle, send)
         finally:
             watcher.cancel()
+            asked.hang_up()
+
+
+class Asked(Caller):
+    """One call whose answer is awaited."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.why: Broke | None = None
+        self._held: deque[tuple[int, Headers, bytes, bool]] = deque()
+        self._size = 0
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def arrived(self, status: int, headers: Headers, sized: bool, chunk: bytes, last: bool) -> None:
+        self._held.append((status, headers, chunk, last))
+        self._size += len(chunk)
+        if last:
+            self._link = None
+        elif self._size > MOST_HELD and self._link is not None:
+            self._link.hold(True)
+        self._news.set()
+
+    def broken(self, why: Broke) -> None:
+        self.why = why
+        self._news.set()
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self.gone = True
+        self.hang_up()
+        self._news.set()
+
+    def upload_full(self, full: bool) -> None:
+        (self._room.clear if full else self._room.set)()
+
+    async def room(self) -> None:
+        """Wait until more of the body may be sent."""
+        await self._room.wait()
+
+    async def next(self) -> tuple[int, Headers, bytes, bool] | None:
+        """What came next: status (0 after the first time), headers, bytes, whether they are the last; None where it ended."""
+        while not self._held and not self.gone and self.why is None:
+            self._news.clear()
+            await self._news.wait()
+        if not self._held or self.gone:
+            return None
+        found = self._held.popleft()
+        self._size -= len(found[2])
+        if not self._held and self._link is not None:
+            self._link.hold(False)
+        return found
+
+
+def _ask(asked: Asked, pool: Pool, handle: Handle, scope: Scope) -> None:
+    exchange = handle.exchange
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    start = scope["method"].encode() + b" " + target_of(pool.base, path, scope.get("query_string", b"")) + pool.lines
+    body = exchange.body() if exchange.reads_body else b""
+    head = request_head(start, handle.plan.kept(scope["headers"]), handle.plan.added, exchange.length_up)
+    if exchange.partly:
+        asked.call_with_more(pool, scope["method"], head, body, in_chunks=exchange.length_up is None)
+    else:
+        asked.call(pool, scope["method"], head, body)
+
+
+async def _pass_on(asked: Asked, handle: Handle, send: Send) -> None:
+    while found := await asked.next():
+        status, headers, chunk, last = found
+        if status:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+        if chunk or last:
+            await send({"type": "http.response.body", "body": chunk, "more_body": not last})
+        if last:
+            return
+    if asked.why is not None and not asked.gone:
+        await _broken(handle, *FAILURES[asked.why], send)
 
 
 async def _broken(handle: Handle, status: int, public: Public, send: Send) -> None:
@@ -147,57 +143,14 @@ async def _fail(handle: Handle, status: int, public: Public, send: Send) -> None
     await answer(handle.exchange.error(status, public), send)
 
 
-def _target(upstream: Upstream, scope: Scope) -> URL:
-    path = scope.get("raw_path") or scope["path"].encode()
-    query = scope.get("query_string", b"")
-    asked = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], path + (b"?" + query if query else b""))
-    return URL(upstream.url.rstrip("/") + asked.decode(), encoded=True)
-
-
-def request_headers(scope: Scope) -> CIMultiDict[str]:
-    """The headers that go upstream: end-to-end ones, with only encodings that the usage tap can read."""
-    pairs = [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
-    named = {token.strip().lower() for name, value in pairs if name == "connection" for token in value.split(",")}
-    dropped = NOT_FORWARDED | {name for name in named if not _ours(name)}
-    kept = CIMultiDict([pair for pair in pairs if pair[0] not in dropped and not pair[0].startswith(FORWARDING_PREFIX)])
-    offered = ",".join(value for name, value in pairs if name == "accept-encoding").lower().replace(" ", "")
-    parts = [part.partition(";") for part in offered.split(",")]
-    wanted = {coding for coding, _, weight in parts if not _NEVER.fullmatch(weight)}
-    kept["Accept-Encoding"] = ", ".join(coding for coding in READABLE if coding in wanted) or "identity"
-    return kept
-
-
-def _ours(name: str) -> bool:
-    """Headers that the gateway wrote or judged a caller by, which a caller must not be able to name away."""
-    return name.startswith(OWN_PREFIX) or name == "traceparent" or carries(name)
-
-
-def _text(value: bytes) -> str:
-    """A header value as the client library must be given it to write the same bytes: it writes UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def response_headers(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """The headers that go back: end-to-end ones, as the upstream wrote them."""
-    named = {token.strip().lower() for value in response.headers.getall("connection", []) for token in value.split(",")}
-    return [
-        (name, value)
-        for name, value in response.raw_headers
-        if (low := name.decode("latin-1").lower()) not in HOP_BY_HOP and low not in named
-    ]
-
-
-def _watch(receive: Receive, call: asyncio.Task[object] | None, gone: asyncio.Event) -> asyncio.Task[None]:
-    """Cancel the call when the client goes away, and say that this was why."""
-
-    async def until_gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone.set()
-        if call is not None:
-            call.cancel()
-
-    return asyncio.ensure_future(until_gone())
+async def _watch(receive: Receive, asked: Asked, partly: bool) -> None:
+    """Send on what is still to come of the body, and leave when the client does."""
+    if partly and not (await receive())["more_body"]:  # the part that was judged and is on its way
+        asked.upload(b"", last=True)
+        partly = False
+    while (message := await receive())["type"] != "http.disconnect":
+        if partly:
+            partly = bool(message.get("more_body"))
+            asked.upload(message.get("body", b""), last=not partly)
+            await asked.room()
+    asked.leave()

@@ -104,7 +104,7 @@ def by_dry_run(policies: list[Path], tmp_path_factory: pytest.TempPathFactory) -
     return [stable(entry) for entry in found]
 
 
-def by_process(policies: list[Path], folder: Path) -> list[dict[str, Any]]:
+def by_process(policies: list[Path], folder: Path, lane: bool) -> list[dict[str, Any]]:
     now: dict[str, Any] = {"ts": 0}  # the process is built before its first exchange
     with served(upstream) as port:
         (folder / "gateway.yaml").write_text(
@@ -117,7 +117,7 @@ def by_process(policies: list[Path], folder: Path) -> list[dict[str, Any]]:
             return replace(head, peer=now["client_ip"], connection=now["conn"])
 
         process = build(load_config(folder / "gateway.yaml"), clock=lambda: now["ts"] * 1_000_000, address=address)
-        with served(process.app, lifespan="on") as gateway:
+        with served(process.app, lifespan="on", http=process.protocol if lane else "auto") as gateway:
             for capture in sendable():
                 now.update(capture)
                 send_raw(gateway, capture)
@@ -177,10 +177,11 @@ def by_middleware(policies: list[Path]) -> list[dict[str, Any]]:
     return [stable(entry) for entry in found]
 
 
+@pytest.mark.parametrize("lane", [True, False], ids=["lane", "app"])
 def test_process_and_dry_run_give_the_same_records(
-    policies: list[Path], by_dry_run: list[dict[str, Any]], tmp_path: Path
+    lane: bool, policies: list[Path], by_dry_run: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    live = by_process(policies, tmp_path)
+    live = by_process(policies, tmp_path, lane)
     assert len(live) == len(by_dry_run) == len(sendable())
     for one, other in zip(live, by_dry_run, strict=True):
         assert one == other

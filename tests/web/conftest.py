@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.web.faulty import Faulty
-from tests.web.running import KEY, ROOT, Gateway, free_port, gateway, process
+from tests.web.running import HOSTS, KEY, ROOT, Gateway, free_port, gateway, process
 
 PACK = """
 pack: try
@@ -61,30 +61,36 @@ def faulty() -> Iterator[Faulty]:
     server.close()
 
 
+@pytest.fixture(scope="session", params=HOSTS)
+def host(request: pytest.FixtureRequest) -> str:
+    """Both hosts of the exchange, one after the other: what a gateway does must not depend on which it is."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def _plain(stub: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def _plain(host: str, stub: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = f"upstreams: {{openai: {{url: {stub}}}, anthropic: {{url: {stub}}}}}\n"
-    with gateway(tmp_path_factory.mktemp("plain"), settings, PACK) as running:
+    with gateway(tmp_path_factory.mktemp("plain"), settings, PACK, host) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def _before_faulty(faulty: Faulty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def _before_faulty(host: str, faulty: Faulty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     upstream = f"{{url: {faulty.url}, connect: 1s, read: 1s}}"
     settings = f"upstreams: {{openai: {upstream}, anthropic: {upstream}}}\nlargest_body: 8MiB\n"
-    with gateway(tmp_path_factory.mktemp("before-faulty"), settings, PACK) as running:
+    with gateway(tmp_path_factory.mktemp("before-faulty"), settings, PACK, host) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def _with_directory(stub: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def _with_directory(host: str, stub: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("with-directory")
     (folder / "accounts.yaml").write_text(DIRECTORY.format(digest=hashlib.sha256(KEY.encode()).hexdigest()))
     settings = (
         f"upstreams: {{openai: {{url: {stub}}}, anthropic: {{url: 'http://127.0.0.1:{free_port()}', connect: 1s}}}}\n"
         "identity: {directory: accounts.yaml}\n"
     )
-    with gateway(folder, settings, PACK) as running:
+    with gateway(folder, settings, PACK, host) as running:
         yield running
 
 

@@ -20,6 +20,8 @@ PROMPT = "canary-prompt-5f1c"
 KEY = "sk-canary-key-93ab"
 PATIENCE = 15.0
 GRACE = 0.12
+LANE, ASGI = HOSTS = ("lane", "asgi")
+_COMMANDS = {LANE: ["-m", "gateway", "serve"], ASGI: ["-m", "tests.web.asgi_host"]}
 
 
 def free_port() -> int:
@@ -110,13 +112,16 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, settings: str, pack: str) -> Iterator[Gateway]:
-    """A gateway of these settings (gateway.yaml without listen and policy) and this pack, next to the bundled ones."""
+def gateway(folder: Path, settings: str, pack: str, host: str = LANE) -> Iterator[Gateway]:
+    """A gateway of these settings (gateway.yaml without listen and policy) and this pack, next to the bundled ones.
+
+    host: the lane, as `sluice serve` has it, or the raw ASGI host for every request.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     (folder / "pack.yaml").write_text(pack)
     (folder / "gateway.yaml").write_text(f"listen: 127.0.0.1:{port}\npolicy: [pack.yaml, {ROOT}/rules]\n{settings}")
     (folder / "audit.jsonl").touch()
-    arguments = ["-m", "gateway", "serve", str(folder / "gateway.yaml")]
+    arguments = [*_COMMANDS[host], str(folder / "gateway.yaml")]
     with process(arguments, f"http://127.0.0.1:{port}/healthz", folder / "stderr") as running:
         yield Gateway(port, folder, running)

@@ -21,7 +21,9 @@ from tests.web.running import KEY, PATIENCE, PROMPT, Gateway, gateway
 
 CHAT = "/v1/chat/completions"
 GOOD = json.dumps({"model": "m", "messages": [{"role": "user", "content": PROMPT}]}).encode()
-STREAMED = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
+SAID = {"model": "m", "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
+STREAMED = json.dumps({**SAID, "stream_options": {"include_usage": True}}).encode()
+UNASKED = json.dumps(SAID).encode()
 JSON = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
 FAULTY_USAGE = {"input_tokens": 11, "output_tokens": 7, "cached_tokens": 5}
 
@@ -186,6 +188,21 @@ def test_usage_is_found(do: str, shaky: Gateway, client: httpx.Client) -> None:
         assert answer.content == STREAM
 
 
+def test_usage_is_asked_for_and_taken_out_again(shaky: Gateway, faulty: Faulty, client: httpx.Client) -> None:
+    """The record has it; the caller, who did not ask, gets every byte but the event with the usage."""
+    with shaky.recording() as records:
+        answer = client.post(f"{shaky.url}{CHAT}?do=split_stream", content=UNASKED, headers={**JSON, "accept-encoding": "gzip"})
+    assert faulty.last.body == UNASKED[:-1] + b',"stream_options":{"include_usage":true}}'
+    assert faulty.last.values("accept-encoding") == ["identity"]
+    assert faulty.last.values("content-length") == [str(len(faulty.last.body))]
+    assert records[0]["answer"] == {"status": 200, "end": "complete", "model": "faulty-1", "usage": FAULTY_USAGE}
+    events = STREAM.split(b"\n\n")
+    assert answer.content == b"\n\n".join(event for event in events if b'"usage"' not in event)
+    with shaky.recording():
+        client.post(f"{shaky.url}{CHAT}?do=echo", content=STREAMED, headers=JSON)
+    assert faulty.last.body == STREAMED
+
+
 def test_usage_of_messages_is_found(shaky: Gateway, client: httpx.Client) -> None:
     with shaky.recording() as records:
         answer = client.post(f"{shaky.url}/v1/messages?do=messages", content=STREAMED, headers=JSON)
@@ -226,10 +243,10 @@ def test_one_connection_serves_many_requests(shaky: Gateway, client: httpx.Clien
     assert len({record["signals"]["client.connection"] for record in records}) == 1
 
 
-def test_what_cannot_be_passed_on_is_refused(faulty: Faulty, tmp_path: Path, client: httpx.Client) -> None:
+def test_what_cannot_be_passed_on_is_refused(host: str, faulty: Faulty, tmp_path: Path, client: httpx.Client) -> None:
     """A protocol without an upstream, and a body too large to keep."""
     settings = f"upstreams: {{openai: {{url: {faulty.url}}}}}\nlargest_body: 1KiB\n"
-    with gateway(tmp_path, settings, PACK) as running:
+    with gateway(tmp_path, settings, PACK, host) as running:
         before = len(faulty.seen)
         with running.recording(2) as records:
             nowhere = client.post(f"{running.url}/v1/messages", content=GOOD, headers=JSON)
@@ -241,9 +258,9 @@ def test_what_cannot_be_passed_on_is_refused(faulty: Faulty, tmp_path: Path, cli
     assert len(faulty.seen) == before
 
 
-def test_a_running_stream_outlives_the_order_to_stop(faulty: Faulty, tmp_path: Path) -> None:
+def test_a_running_stream_outlives_the_order_to_stop(host: str, faulty: Faulty, tmp_path: Path) -> None:
     settings = f"upstreams: {{openai: {{url: {faulty.url}}}}}\n"
-    with gateway(tmp_path, settings, PACK) as running, httpx.Client(timeout=10, trust_env=False) as client:
+    with gateway(tmp_path, settings, PACK, host) as running, httpx.Client(timeout=10, trust_env=False) as client:
         with client.stream("POST", f"{running.url}{CHAT}?do=slow_stream", content=STREAMED, headers=JSON) as answer:
             chunks = answer.iter_raw()
             first = next(chunks)

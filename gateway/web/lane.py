@@ -1,0 +1,246 @@
+"""The lane: how the process serves the routes it knows, without an app between the client's connection and the upstream's.
+
+A connection of a client is uvicorn's protocol (`server`). Requests on known routes become a `Turn` each: an exchange, told
+what arrives, and at the same time the asker of an upstream (`pool.Caller`). Everything else goes to the app, as does a HEAD.
+Both kinds share one connection: answers go out in the order in which requests came (RFC 9112 §9.3.2), one at a time.
+
+Nothing is judged inside the parser, where an exception would be taken for the client's mistake. In-memory state is judged
+in place, without a task; only remote state and a directory that must be asked get one. Idle connections, and heads and bodies
+that do not come, are closed by one look over all connections per second, so that a request costs no timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ClassVar, Final
+
+import httptools
+
+from gateway.web.exchange import Door, Exchange
+from gateway.web.intake import Head
+from gateway.web.pool import Pools
+from gateway.web.server import Protocol
+from gateway.web.turn import Turn
+
+HEAD_WAIT: Final = 30.0  # seconds for a request to begin on a new connection, and from its first byte to the end of its head
+BODY_WAIT: Final = 120.0  # seconds between two pieces of a body
+LOOK: Final = 1.0
+_REMEMBERED: Final = 1_024
+_COLD: Final = (b"HEAD", b"CONNECT")
+
+
+class Service:
+    """What all connections of a process share. address: the head as the host should have seen it, for tests that replay."""
+
+    def __init__(self, door: Door, pools: Pools, address: Callable[[Head], Head] | None = None) -> None:
+        self.door, self.pools, self.address = door, pools, address
+        self.connections: set[Lane] = set()
+        self._looking: asyncio.TimerHandle | None = None
+
+    def watch(self, lane: Lane) -> None:
+        """Close this connection when its client is awaited for too long."""
+        self.connections.add(lane)
+        if self._looking is None:
+            self._looking = lane.loop.call_later(LOOK, self._look, lane.loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for lane in list(self.connections):
+            if lane.deadline and now > lane.deadline and lane.waits:
+                lane.transport.close()
+        self._looking = loop.call_later(LOOK, self._look, loop) if self.connections else None
+
+
+class Lane(Protocol):
+    """One connection of a client, of which known routes are served here.
+
+    deadline: the loop's time at which the connection is closed if the client is still awaited then; 0 for never.
+    """
+
+    service: ClassVar[Service]
+
+    deadline = 0.0
+    _front: Any = None
+    _ready = _working = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.deadline = self.loop.time() + HEAD_WAIT
+        self.service.watch(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        front, self._front = self._front, None
+        if isinstance(self.cycle, Turn):
+            self.cycle = None if isinstance(front, Turn) else front  # type: ignore[assignment]
+        super().connection_lost(exc)
+        self.service.connections.discard(self)
+        self.pipeline.clear()
+        if isinstance(front, Turn):
+            front.leave()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is the client's turn to send."""
+        cycle: Any = self.cycle
+        return (
+            cycle is None or cycle.response_complete or (isinstance(cycle, Turn) and cycle is self._front and cycle.awaits_body)
+        )
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._ready:
+            self._ready = False
+            self._work()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if isinstance(self._front, Turn):
+            self._front.hold(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if isinstance(self._front, Turn):
+            self._front.hold(False)
+
+    def on_response_complete(self) -> None:
+        """An answer is out, of either kind: go on with the next request that is here, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            self._work()
+        else:
+            self.deadline = self.loop.time() + self.timeout_keep_alive
+
+    # From the parser
+
+    def on_message_begin(self) -> None:
+        if self._declining:
+            return
+        self._in_head, self._head_size = True, 0
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self.deadline = self.loop.time() + HEAD_WAIT
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head and not self._declining:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._declining:
+            return
+        self.deadline = 0.0
+        turn = self._turn()
+        if turn is None:
+            self._hand_over()
+            return
+        self._in_head = False
+        self.check_host()
+        waiting = self.cycle is not None and not self.cycle.response_complete
+        self.cycle = turn  # type: ignore[assignment]
+        if waiting:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((turn, None))  # type: ignore[arg-type]
+        else:
+            self._start_asgi_task(turn, None)
+
+    def on_body(self, body: bytes) -> None:
+        cycle: Any = self.cycle
+        if isinstance(cycle, Turn):
+            cycle.take(body)
+            self.deadline = self.loop.time() + BODY_WAIT
+            self._ready = self._ready or cycle.ready
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        cycle: Any = self.cycle
+        if isinstance(cycle, Turn):
+            self._declining = False
+            self.deadline = 0.0
+            cycle.end_body()
+            self._ready = True
+        else:
+            super().on_message_complete()
+
+    def read_body_after_all(self) -> None:
+        if isinstance(self.cycle, Turn):
+            self.cycle.more_body = True
+        else:
+            super().read_body_after_all()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._front = cycle
+        if not isinstance(cycle, Turn):
+            super()._start_asgi_task(cycle, app)
+            return
+        self._ready = True
+        if cycle.more_body:
+            self.deadline = self.loop.time() + BODY_WAIT
+            cycle.welcome()
+
+    def _turn(self) -> Turn | None:
+        """The turn of the request whose head is here; None where the app is to serve it."""
+        method = self.parser.get_method()
+        raw_path, path, query = _split(self.url)
+        if method in _COLD:
+            return None
+        version = self.parser.get_http_version()
+        head = Head(
+            method.decode("ascii"), path, query.decode("latin-1"), version,
+            tuple([(_decoded(name), value.decode("latin-1")) for name, value in self.headers]),
+            self.client[0] if self.client else None, self._connection, raw_path.decode("ascii"),
+        )  # fmt: skip
+        service = self.service
+        if service.address is not None:
+            head = service.address(head)
+        exchange = Exchange(service.door, head)
+        if exchange.dialect is None:
+            return None
+        if service.door.refresher is not None:
+            service.door.refresher.tick()
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        return Turn(self, exchange, (head.method, raw_path, query), self.headers, keep_alive, version == "1.0")
+
+    def _hand_over(self) -> None:
+        """Have the app serve a request, of which uvicorn now hears for the first time."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _work(self) -> None:
+        """Judge what is ready, one request after the other."""
+        if self._working:
+            return
+        self._working = True
+        while isinstance(self._front, Turn) and self._front.ready:
+            self._front.judge()
+        self._working = False
+
+
+@lru_cache(_REMEMBERED)
+def _split(url: bytes) -> tuple[bytes, str, bytes]:
+    """Raw path, path and query of a request target. Raises what makes uvicorn answer 400."""
+    parsed = httptools.parse_url(url)
+    raw_path = parsed.path
+    path = raw_path.decode("ascii")
+    return raw_path, urllib.parse.unquote(path) if "%" in path else path, parsed.query or b""
+
+
+@lru_cache(_REMEMBERED)
+def _decoded(name: bytes) -> str:
+    return name.decode("latin-1")
+
+
+def lane_of(protocol: type[Protocol], service: Service) -> type[Protocol]:
+    """The lane on top of a way to speak HTTP/1.1."""
+    return type("ServiceLane", (Lane, protocol), {"service": service})
