@@ -30,11 +30,13 @@ BUNDLED = (
     "gateway.plugins.workloads",
     "gateway.plugins.pace",
     "gateway.plugins.issued",
+    "gateway.plugins.echo",
     "gateway.plugins.clusters",
     "gateway.plugins.protocols.openai",
     "gateway.plugins.protocols.anthropic",
     "gateway.plugins.protocols.gemini",
 )
+LAST = "gateway.plugins.protocols.declared"  # declares routes of protocols that others bring
 GROUP = "sluicegate.plugins"
 
 Settings = Mapping[str, Any]
@@ -95,6 +97,7 @@ class Registry:
         self.signals: dict[str, Signal] = {}
         self.dialects: dict[str, Dialect] = {}
         self.routes: dict[tuple[str, str], dict[str, tuple[Dialect, Route]]] = {}
+        self._patterns: dict[tuple[str, int], list[tuple[list[str], dict[str, tuple[Dialect, Route]]]]] = {}
         self.watched: dict[str, Watched] = {}
         self.lookup: Lookup | None = None
 
@@ -109,11 +112,20 @@ class Registry:
             raise ConfigError([Problem(Place(dialect.name), f"two plugins bring the protocol '{dialect.name}'")])
         self.dialects[dialect.name] = dialect
         for route in dialect.routes:
-            marks = self.routes.setdefault((route.method, route.path), {})
-            if route.marked_by in marks:
-                rivals = f"'{marks[route.marked_by][0].name}' and '{dialect.name}'"
-                raise ConfigError([Problem(Place(route.path), f"the protocols {rivals} both claim this route")])
-            marks[route.marked_by] = (dialect, route)
+            self.add_route(dialect, route, Place(route.path))
+
+    def add_route(self, dialect: Dialect, route: Route, place: Place) -> None:
+        """Have a protocol's requests known by one more path. Raises ConfigError, at `place`, where it is known already."""
+        marks = self.routes.setdefault((route.method, route.path), {})
+        if route.marked_by in marks:
+            rivals = f"'{marks[route.marked_by][0].name}' and '{dialect.name}'"
+            raise ConfigError([Problem(place, f"the protocols {rivals} both claim this route", "each path is one protocol's")])
+        marks[route.marked_by] = (dialect, route)
+        segments = route.path.split("/")
+        if "*" in segments[:-1] and len(marks) == 1:
+            known = self._patterns.setdefault((route.method, len(segments)), [])
+            known.append((segments, marks))
+            known.sort(key=lambda pair: pair[0].count("*"))
 
     def add_lookup(self, lookup: Lookup) -> None:
         """Have credentials looked up here. Raises ConfigError where there is such a directory already."""
@@ -137,11 +149,21 @@ class Registry:
             model, verb, _ = (last := path[cut + 1 :]).partition(":")
             marks = self.routes.get((method, f"{path[:cut]}/*{last[len(model) :]}")) if verb and model else None
             if marks is None:
-                marks, model = self.routes.get((method, path[:cut] + "/*")), ""
+                marks, model = self.routes.get((method, path[:cut] + "/*")) or self._matching(method, path), ""
         if marks is None:
             return None
         found = next((found for mark, found in marks.items() if mark and sent(mark) is not None), marks.get(""))
         return (found[0], found[1].of_model(model)) if found and model else found
+
+    def _matching(self, method: str, path: str) -> dict[str, tuple[Dialect, Route]] | None:
+        """Routes with `*` for a segment inside the path; one with fewer of them goes first."""
+        segments = path.split("/")
+        known = self._patterns.get((method, len(segments)), ())
+        return next((marks for pattern, marks in known if _fits(pattern, segments)), None)
+
+
+def _fits(pattern: list[str], segments: list[str]) -> bool:
+    return all(said == one or (said == "*" and one != "") for said, one in zip(pattern, segments, strict=True))
 
 
 def load(settings: Settings | None = None, extra: Iterable[Plugin] = ()) -> Registry:
@@ -149,7 +171,7 @@ def load(settings: Settings | None = None, extra: Iterable[Plugin] = ()) -> Regi
     registry = Registry()
     plugins: list[Any] = [import_module(name) for name in BUNDLED]
     plugins += [point.load() for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)]
-    plugins += list(extra)
+    plugins += [*extra, import_module(LAST)]
     for plugin in plugins:
         plugin.register(registry, settings or {})
     return registry

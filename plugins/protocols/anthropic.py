@@ -1,14 +1,16 @@
-"""Anthropic-shaped APIs: messages, count_tokens, and models where the version header is sent."""
+"""Anthropic-shaped APIs: messages, count_tokens, batches of messages; models and files where the version header is sent."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.issued import handed_back, parts_of
+from gateway.plugins.issued import handed_back, issued_by, parts_of
+from gateway.plugins.protocols.entries import batch, each, upload
 from gateway.plugins.protocols.reading import (
     Document,
     clamp,
@@ -16,13 +18,14 @@ from gateway.plugins.protocols.reading import (
     message,
     model_name,
     most_output,
+    said,
     scalars,
     tool_names,
     tool_schemas,
     typed,
     without,
 )  # fmt: skip
-from gateway.protocol import Route, Unreadable
+from gateway.protocol import Heard, Route, Takes, Unreadable
 from gateway.registry import Registry, Settings
 
 PARAMETERS = ("max_tokens", "temperature", "top_p", "top_k", "stream", "service_tier")
@@ -60,6 +63,11 @@ def read_count(document: Document) -> Call:
     return replace(read_messages(document), operation="count_tokens", max_tokens=None, asks_for=frozenset())
 
 
+def read_batch(document: Document) -> Call:
+    """The body of /v1/messages/batches."""
+    return batch(each(document.get("requests"), "requests", "params", read_messages))
+
+
 def _thinks(document: Document) -> bool:
     thinking = document.get("thinking")
     return isinstance(thinking, dict) and thinking.get("type") != "disabled"
@@ -75,6 +83,17 @@ def _message(item: Any, where: str) -> Message:
     return message(item.get("role"), item.get("content"), where)
 
 
+MARK = "anthropic-version"
+_BATCH, _FILE = "/v1/messages/batches/*", "/v1/files/*"
+UNREAD = (
+    ("models", "GET", "/v1/models", MARK), ("model", "GET", "/v1/models/*", MARK),
+    ("batches", "GET", "/v1/messages/batches", ""), ("batch", "GET", _BATCH, ""), ("batch", "DELETE", _BATCH, ""),
+    ("batch.cancel", "POST", f"{_BATCH}/cancel", ""), ("batch.results", "GET", f"{_BATCH}/results", ""),
+    ("files", "GET", "/v1/files", MARK), ("file", "GET", _FILE, MARK), ("file", "DELETE", _FILE, MARK),
+    ("file.content", "GET", f"{_FILE}/content", MARK),
+)  # fmt: skip
+
+
 class Anthropic:
     """The Anthropic wire protocol."""
 
@@ -83,8 +102,9 @@ class Anthropic:
     routes: tuple[Route, ...] = (
         Route("messages", "POST", "/v1/messages", read_messages),
         Route("count_tokens", "POST", "/v1/messages/count_tokens", read_count),
-        Route("models", "GET", "/v1/models", marked_by="anthropic-version"),
-        Route("model", "GET", "/v1/models/*", marked_by="anthropic-version"),
+        Route("batches", "POST", "/v1/messages/batches", read_batch),
+        Route("files", "POST", "/v1/files", lambda document: upload(document, {}), MARK, Takes.FORM),
+        *(Route(name, method, path, marked_by=mark) for name, method, path, mark in UNREAD),
     )
 
     def usage(self, document: Document, so_far: Usage) -> Usage:
@@ -100,7 +120,13 @@ class Anthropic:
         found = {"input_tokens": sent, "output_tokens": count(used, "output_tokens"), "cached_tokens": read}
         return replace(so_far, **{name: value for name, value in found.items() if value is not None})
 
+    def heard(self, document: Document) -> Heard:
+        return Heard(said(document.get("content")), issued_by(document))
+
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
+        if route == "batches":
+            entries = [item["params"] for item in document["requests"]]
+            return list(dict.fromkeys(said for entry in entries for said in self.restrict("messages", entry, restriction)))
         if route != "messages":
             return []
         changed = clamp(document, ("max_tokens",), restriction.max_tokens, "max_tokens")
@@ -110,6 +136,12 @@ class Anthropic:
         if (not restriction.reasoning and _thinks(document)) or beyond:  # a budget has to lie below max_tokens
             changed += without(document, ("thinking",))
         return changed
+
+    def ask_for_usage(self, route: str, keys: Collection[str], raw: bytes) -> None:
+        """Usage comes unasked."""
+
+    def without_usage(self, event: bytes) -> bytes:
+        return event
 
     def error(self, status: int, public: Public, reference: str) -> bytes:
         kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")

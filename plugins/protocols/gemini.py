@@ -1,4 +1,4 @@
-"""Gemini-shaped APIs: generateContent, streamGenerateContent, countTokens, embedContent, batchEmbedContents, and v1beta models.
+"""Gemini-shaped APIs: generateContent, streamGenerateContent, countTokens, embedContent, batches of them, and models.
 
 The verb stands behind the model in the path, so the model is the path's (`registry.route`). The API reads every key in
 camelCase and in snake_case; so does this, and refuses a body that has one key in both ways: two readers could disagree on it.
@@ -7,15 +7,26 @@ camelCase and in snake_case; so does this, and refuses a body that has one key i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Final
 
 from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.issued import handed_back, parts_of
-from gateway.plugins.protocols.reading import Document, clamp, count, most_output, tool_names, tool_schemas, without
-from gateway.protocol import Route, Unreadable
+from gateway.plugins.issued import handed_back, issued_by, parts_of
+from gateway.plugins.protocols.entries import batch, each
+from gateway.plugins.protocols.reading import (
+    Document,
+    clamp,
+    count,
+    dicts,
+    most_output,
+    said,
+    tool_names,
+    tool_schemas,
+    without,
+)  # fmt: skip
+from gateway.protocol import Heard, Route, Unreadable
 from gateway.registry import Registry, Settings
 
 SCALARS: Final = (
@@ -100,6 +111,16 @@ def read_embed_batch(document: Document) -> Call:
     return Call("embeddings", messages=tuple(_content(item.get("content"), "a request's 'content'") for item in requests))
 
 
+def read_batch(document: Document) -> Call:
+    """The body of models/*:batchGenerateContent: requests in it, or a file that was uploaded past this gateway."""
+    wrapped = _value(document, "batch", dict, "an object") or {}
+    given = _value(wrapped, "inputConfig", dict, "an object") or {}
+    if given.get(_key(given, "fileName")) is not None:
+        return Call("batch")
+    held = _value(given, "requests", dict, "an object") or {}
+    return batch(each(held.get("requests"), "requests", "request", read_generate))
+
+
 def _parameters(settings: Document) -> dict[str, object]:
     sent = {name: settings.get(_key(settings, name)) for name in (*SCALARS, *OBJECTS)}
     found: dict[str, object] = {name: sent[name] for name in SCALARS if isinstance(sent[name], (str, int, float, bool))}
@@ -164,7 +185,14 @@ _VERBS: Final[dict[str, tuple[str, Callable[[Document], Call]]]] = {
     "count_tokens": ("countTokens", read_count),
     "embed_content": ("embedContent", read_embed),
     "batch_embed_contents": ("batchEmbedContents", read_embed_batch),
+    "batch_generate_content": ("batchGenerateContent", read_batch),
 }
+
+
+UNREAD: Final = (
+    ("models", "GET", "models"), ("model", "GET", "models/*"), ("batches", "GET", "batches"), ("batch", "GET", "batches/*"),
+    ("batch", "DELETE", "batches/*"), ("batch.cancel", "POST", "batches/*:cancel"),
+)  # fmt: skip
 
 
 class Gemini:
@@ -175,8 +203,8 @@ class Gemini:
     routes: tuple[Route, ...] = (
         *(Route(name, "POST", f"/{version}/models/*:{verb}", read)
           for version in ("v1beta", "v1") for name, (verb, read) in _VERBS.items()),
-        Route("models", "GET", "/v1beta/models"),
-        Route("model", "GET", "/v1beta/models/*"),
+        *(Route(name, method, f"/{version}/{path}", marked_by=mark)
+          for version, mark in (("v1beta", ""), ("v1", "x-goog-api-key")) for name, method, path in UNREAD),
     )  # fmt: skip
 
     def usage(self, document: Document, so_far: Usage) -> Usage:
@@ -193,6 +221,11 @@ class Gemini:
         }  # fmt: skip
         return replace(so_far, **{name: value for name, value in found.items() if value is not None})
 
+    def heard(self, document: Document) -> Heard:
+        contents = [candidate.get("content") for candidate in dicts(document.get("candidates"))]
+        told = [said(content.get("parts")) for content in contents if isinstance(content, dict)]
+        return Heard("\n".join(text for text in told if text), issued_by(document))
+
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
         if route not in ("generate_content", "stream_generate_content"):
             return []
@@ -205,6 +238,12 @@ class Gemini:
         if not restriction.reasoning and isinstance(thinking, dict):
             changed += without(thinking, (_key(thinking, "includeThoughts"),))
         return changed
+
+    def ask_for_usage(self, route: str, keys: Collection[str], raw: bytes) -> None:
+        """Usage comes unasked."""
+
+    def without_usage(self, event: bytes) -> bytes:
+        return event
 
     def error(self, status: int, public: Public, reference: str) -> bytes:
         kind = STATUSES.get(status, "INTERNAL" if status >= 500 else "FAILED_PRECONDITION")

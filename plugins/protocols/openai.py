@@ -1,29 +1,38 @@
-"""OpenAI-shaped APIs: chat completions, completions, responses, embeddings, models."""
+"""OpenAI-shaped APIs: chat completions, completions, responses, embeddings, moderations, images, audio, files, batches.
+
+Routes whose body is not read are judged on everything else; `openai_media` reads those whose answers are not text.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from gateway.decision import Public, Restriction
 from gateway.facts import Call, Message, Usage
-from gateway.plugins.issued import handed_back
+from gateway.plugins.issued import handed_back, issued_by
+from gateway.plugins.protocols.entries import Readers, upload
+from gateway.plugins.protocols.openai_media import MEDIA, UNREAD, read_moderation
 from gateway.plugins.protocols.reading import (
     Document,
     asked,
     clamp,
     count,
+    dicts,
     message,
     model_name,
     most_output,
+    said,
     scalars,
     tool_names,
     tool_schemas,
     typed,
     without,
 )  # fmt: skip
-from gateway.protocol import Route, Unreadable
+from gateway.plugins.protocols.stream_usage import asking, stripped
+from gateway.protocol import Heard, Route, Takes, Unreadable
 from gateway.registry import Registry, Settings
 
 PARAMETERS = (
@@ -129,6 +138,17 @@ def read_responses(document: Document) -> Call:
     return replace(_call(document, "chat", messages, "responses"), presented=_handed_back(document))
 
 
+def read_input_tokens(document: Document) -> Call:
+    """The body of /v1/responses/input_tokens: the same as a call, but nothing is generated."""
+    return replace(read_responses(document), operation="count_tokens", max_tokens=None, asks_for=frozenset())
+
+
+def read_conversation(document: Document) -> Call:
+    """The body of /v1/conversations and of its items: turns laid down for later calls."""
+    items = typed(document, "items", list, "a list of items") or []
+    return _call(document, "chat", [_item(item, f"items[{place}]") for place, item in enumerate(items)])
+
+
 def _handed_back(document: Document) -> tuple[str, ...]:
     """What the call hands back of earlier answers: the response it goes on from, and what its items carry."""
     before, items = document.get("previous_response_id"), document.get("input")
@@ -158,6 +178,12 @@ def _not_included(document: dict[str, Any], name: str) -> list[str]:
     return [f"{name}=off"]
 
 
+READERS: dict[str, Readers] = {
+    "/v1/chat/completions": read_chat, "/v1/completions": read_completion, "/v1/responses": read_responses,
+    "/v1/embeddings": read_embeddings, "/v1/moderations": read_moderation,
+}  # fmt: skip
+
+
 class OpenAI:
     """The OpenAI wire protocol."""
 
@@ -167,9 +193,14 @@ class OpenAI:
         Route("chat.completions", "POST", "/v1/chat/completions", read_chat),
         Route("completions", "POST", "/v1/completions", read_completion),
         Route("responses", "POST", "/v1/responses", read_responses),
+        Route("responses.input_tokens", "POST", "/v1/responses/input_tokens", read_input_tokens),
+        Route("responses.compact", "POST", "/v1/responses/compact", read_responses),
         Route("embeddings", "POST", "/v1/embeddings", read_embeddings),
-        Route("models", "GET", "/v1/models"),
-        Route("model", "GET", "/v1/models/*"),
+        Route("files", "POST", "/v1/files", lambda document: upload(document, READERS), takes=Takes.FORM),
+        Route("conversations", "POST", "/v1/conversations", read_conversation),
+        Route("conversations.items", "POST", "/v1/conversations/*/items", read_conversation),
+        *MEDIA,
+        *(Route(name, method, path) for name, method, path in UNREAD),
     )
 
     def usage(self, document: Document, so_far: Usage) -> Usage:
@@ -187,6 +218,12 @@ class OpenAI:
             reasoning_tokens=count(used, details_out, "reasoning_tokens"),
         )
 
+    def heard(self, document: Document) -> Heard:
+        answers = [answer.get("message", answer) for answer in dicts(document.get("choices"))]
+        told = [said(one.get("content") or one.get("text")) for one in answers if isinstance(one, dict)]
+        told += [said(item.get("content")) for item in dicts(document.get("output"))]
+        return Heard("\n".join(text for text in told if text), issued_by(document))
+
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
         """Reasoning is withheld as far as the request asks for it: a server that sends it unasked is not filtered."""
         most = MOST_OUTPUT.get(route)
@@ -201,6 +238,12 @@ class OpenAI:
             if isinstance(reasoning, dict):
                 changed += [f"reasoning.{said}" for said in without(reasoning, SUMMARIES)]
         return changed
+
+    def ask_for_usage(self, route: str, keys: Collection[str], raw: bytes) -> bytes | None:
+        return asking(route, keys, raw)
+
+    def without_usage(self, event: bytes) -> bytes:
+        return stripped(event)
 
     def error(self, status: int, public: Public, reference: str) -> bytes:
         kind = ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")

@@ -70,6 +70,18 @@ def _texts(part: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def said(parts: object) -> str:
+    """The text of an answer's content: itself, or that of its parts; empty where it has none."""
+    if isinstance(parts, str):
+        return parts
+    return "\n".join(text for part in dicts(parts) for text in _texts(part))
+
+
+def dicts(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; nothing of anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def clamp(document: dict[str, Any], keys: Iterable[str], most: int | None, otherwise: str = "") -> list[str]:
     """Lower whole numbers that are above `most`; where none of the keys was sent, write `otherwise`. Returns what changed."""
     if most is None:
