@@ -34,11 +34,17 @@ PLUGIN_SECTIONS: Final = ("identity", "client_address", "geo", "reseller", "decl
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
-    """One upstream: where it is, and how long (µs) to wait for a connection and between two reads."""
+    """One upstream: where it is, and how long (µs) to wait for a connection, between two reads, and for all of an answer.
+
+    total: 0 for as long as it takes. proxy: the URL of an HTTP proxy on the way, with its password; empty for none.
+    """
 
     url: str
     connect: int = 5 * SECOND
     read: int = 300 * SECOND
+    ask_usage: bool = True
+    total: int = 0
+    proxy: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class Config:
     hash_key: bytes = field(repr=False)
     lasting_key: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    inspect_window: int = LARGEST_BODY
 
 
 def bundled_rules() -> Path:
@@ -114,13 +121,14 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     audit = entry["audit"] or {"records": None, "otlp": "", "keep": 1.0}
     host, port = entry["listen"]
     given = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
-    settings = {**given, "identity": {**given["identity"], "hash_key": key}, "places": _places(node)}
+    given["identity"]["hash_key"] = key
+    settings = {**given, "routes": entry["routes"], "places": _places(node)}
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: UpstreamSettings(**values) for name, values in entry["upstreams"].items()},
         fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
-        lasting_key=lasting, settings=settings,
+        lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"],
     )  # fmt: skip
 
 
@@ -132,6 +140,8 @@ def _places(node: Node) -> dict[str, Place]:
         found[name] = written[name].named
         below = written[name].value
         found |= {f"{name}.{key}": child.place for key, child in below.items()} if isinstance(below, dict) else {}
+    routes = written["routes"].value if "routes" in written else None
+    found |= {f"routes.{place}": child.place for place, child in enumerate(routes)} if isinstance(routes, list) else {}
     return found
 
 

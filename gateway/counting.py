@@ -2,6 +2,9 @@
 
 Many measures share their key, their filter or what they count. So each of these is found once for an exchange, by the same
 functions that answer for one measure (`readings.key_of`, `readings.counted`), and a measure is a row that says which it needs.
+
+Exchanges of everyday values go through a pass written out for these measures (`language.tallies`); the rows are walked where a
+value is not of the class it should be, and to say what broke.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from dataclasses import dataclass
 
 from gateway.language.conditions import spoken
 from gateway.language.measures import Measure
+from gateway.language.tallies import tallied
 from gateway.readings import amount_of, key_of, passes
-from gateway.signals import View
+from gateway.signals import Catalogue, View
 from gateway.state.operations import Sight
 from gateway.values import Failed, Missing
 
 Amount = int | str | Missing | Failed
+NO_CATALOGUE: Catalogue = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ def _kind(measure: Measure) -> tuple[str, str]:
 class Counting:
     """The measures of a policy, laid out so that what they share is looked at once."""
 
-    def __init__(self, measures: Iterable[Measure]) -> None:
+    def __init__(self, measures: Iterable[Measure], catalogue: Catalogue = NO_CATALOGUE) -> None:
         listed = list(measures)
         self._pers = list(dict.fromkeys(measure.per for measure in listed))
         wheres = {_filter(measure): measure for measure in listed if measure.where is not None}
@@ -53,6 +58,14 @@ class Counting:
             for measure in listed
         ]
         self._settled = [row for row in self._rows if row.measure.settled]
+        issued = {name: signal.issued_as for name, signal in catalogue.items() if signal.issued_as}
+        self._issued = [
+            (row, place, issued[name])
+            for row in self._rows if not row.measure.settled
+            for place, name in enumerate(row.measure.per) if name in issued
+        ]  # fmt: skip
+        counting = ((False, listed), (True, [row.measure for row in self._settled]))
+        self._tallies = {over: tallied(measures, over, catalogue, key_of, amount_of)[1] for over, measures in counting}
 
     def sights(self, view: View, over: bool) -> tuple[list[str], list[Sight], dict[str, object]]:
         """The labels and operations of what is counted, and the values of what cannot be, by label.
@@ -60,6 +73,13 @@ class Counting:
         Before the answer every measure is looked at, and those that speak of requests count; once it is over, those count
         that speak of answers. A measure whose key, filter or value breaks has a value that says so: its rules end as errors.
         """
+        try:
+            return self._tallies[over](view)
+        except Exception:  # a value of another class than its type, or a comparison that raises: the walk tells of it
+            return self.walked(view, over)
+
+    def walked(self, view: View, over: bool) -> tuple[list[str], list[Sight], dict[str, object]]:
+        """The same, measure by measure: the reference."""
         keys: list[tuple[str, ...] | Missing | Failed | None] = [None] * len(self._pers)
         passing: list[bool | Failed | None] = [True, *([None] * len(self._wheres))]
         amounts: list[Amount | None] = [1, *([None] * len(self._amounts))]
@@ -81,11 +101,29 @@ class Counting:
                 sights.append(Sight(measure.window, key, None if isinstance(value, Missing) else value))
         return labels, sights, values
 
+    @property
+    def hears(self) -> bool:
+        """Whether something is counted by what answers issue."""
+        return bool(self._issued)
+
+    def issued(self, view: View) -> list[Sight]:
+        """What is counted under the values that an answer issued, as if the call it answers had handed them back."""
+        passing: list[bool | Failed | None] = [True, *([None] * len(self._wheres))]
+        amounts: list[Amount | None] = [1, *([None] * len(self._amounts))]
+        found: list[Sight] = []
+        for row, place, name in self._issued:
+            values, per = view.get(name), row.measure.per
+            rest = key_of((*per[:place], *per[place + 1 :]), view) if isinstance(values, frozenset) else None
+            value = self._value(row, passing, amounts, view) if isinstance(rest, tuple) else None
+            if isinstance(values, frozenset) and isinstance(rest, tuple) and isinstance(value, (int, str)):
+                found += [Sight(row.measure.window, (*rest[:place], one, *rest[place:]), value) for one in sorted(values)]
+        return found
+
     def _value(self, row: _Row, passing: list[bool | Failed | None], amounts: list[Amount | None], view: View) -> Amount | None:
         """What a measure counts, None where its filter lets the exchange not through."""
         let = passing[row.where]
         if let is None:
-            let = passing[row.where] = self._passes(row.where, view)
+            let = passing[row.where] = self._lets(row.where, view)
         if not let or isinstance(let, Failed):
             return let or None
         value = amounts[row.of]
@@ -93,7 +131,7 @@ class Counting:
             value = amounts[row.of] = self._amount(row.of, view)
         return value
 
-    def _passes(self, place: int, view: View) -> bool | Failed:
+    def _lets(self, place: int, view: View) -> bool | Failed:
         try:
             return passes(self._wheres[place - 1], view)
         except Exception as error:  # a provider of the wrong type: its rules end as error, the others go on

@@ -55,9 +55,10 @@ class FailModes:
 UNPASSABLE: Final = frozenset({Cause.ROUTE_UNRECOGNISED, Cause.BODY_TOO_LARGE})
 CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.ROUTE_UNRECOGNISED: (404, Public("unknown-route", "This gateway does not serve this method and path.")),
-    Cause.MEDIA_TYPE: (415, Public("unsupported-media-type", "Send the body as application/json.")),
+    Cause.MEDIA_TYPE: (415, Public("unsupported-media-type", "This endpoint does not take bodies of this type")),
     Cause.BODY_ENCODING: (415, Public("unsupported-encoding", "Send the body plain, or as gzip or deflate.")),
     Cause.BODY_TOO_LARGE: (413, Public("body-too-large", "The request body is larger than this gateway accepts.")),
+    Cause.BODY_BEYOND_WINDOW: (413, Public("body-too-large", "The request body is larger than this gateway inspects.")),
     Cause.BODY_MALFORMED: (400, Public("invalid-body", "The request body is not what this endpoint expects")),
     Cause.CREDENTIAL_MISSING: (401, Public("credential-missing", "No API key was sent.")),
     Cause.CREDENTIAL_UNKNOWN: (401, Public("credential-unknown", "This API key is not known here.")),
@@ -186,7 +187,7 @@ def _refusal(
     if trouble.cause is not None:
         status, public = CAUSE_ANSWERS[trouble.cause]
         if trouble.detail:
-            public = Public(public.code, f"{public.message}: {trouble.detail}")
+            public = Public(public.code, f"{public.message.rstrip('.')}: {trouble.detail}")
         return Refusal(status, public, (f"intake:{trouble.cause}",), _STATE_RETRY if status == 503 else None)
     if trouble.state_down:
         return Refusal(503, _STATE_DOWN, ("state",), retry_after=_STATE_RETRY)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 from gateway.counting import Counting
 from gateway.decision import Action, Decision, Mode, Room, RuleEnd
@@ -26,7 +25,9 @@ from gateway.evaluation import Evaluated as Evaluated
 from gateway.evaluation import Rules
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
 from gateway.language.program import NOTHING_COUNTED
+from gateway.protocol import Hearing
 from gateway.readings import generates, key_of, labels_of, reserved, spent
+from gateway.recalling import Asked, Recalling
 from gateway.signals import Catalogue, View
 from gateway.state.operations import NO_ZERO, Batch, Reply, Sight, Take, Unit
 from gateway.values import AtLeast, Missing
@@ -34,6 +35,7 @@ from gateway.values import AtLeast, Missing
 NO_STATE = Missing("state unavailable")
 NOBODY_RESTS: Mapping[str, str] = {}
 NO_CATALOGUE: Catalogue = {}
+_SIGHT = tuple.__new__  # twice as fast as the class itself, which names its fields first
 _ALLOW, _VERIFY = Action.ALLOW, Action.VERIFY  # looked up once: members of an enumeration are not cheap to get
 
 
@@ -53,6 +55,7 @@ class Prepared:
     refusing: list[PlanLimit] = field(default_factory=list)
     unpriced: list[PlanLimit] = field(default_factory=list)
     values: dict[str, object] = field(default_factory=dict)
+    recalled: Asked = field(default_factory=list)
 
 
 class Engine:
@@ -68,13 +71,18 @@ class Engine:
         self._shadows = {id(limit): replace(limit, shadow=True) for limit in limits}  # the policy keeps them, so ids stay true
         self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
         rules = self.rules.rules
-        self._families = sorted({rule.family for rule in rules})
         counted = {label for rule in rules for measure in rule.measures.values() for label in labels_of(measure)}
         measures = [measure for measure in policy.measures if measure.label in counted]
-        self._counting = Counting(measures)
+        self._counting = Counting(measures, catalogue)
+        self._recalling = Recalling(rules, catalogue)
         self._may_be_empty = any(measure.window.kind in NO_ZERO for measure in measures)
         specs = [rule.corroborate for rule in rules if rule.corroborate]
         self._corroborations = [spec for spec in policy.corroborations if any(spec.shares_notes(other) for other in specs)]
+        views = [(family, enforced) for family in sorted({rule.family for rule in rules}) for enforced in (True, False)]
+        self._notes = [
+            (spec.per, tuple((spec, *view) for view in views), tuple(spec.notes[view].window for view in views))
+            for spec in self._corroborations
+        ]
         self.declarations = Declarations(policy.workloads, kinds_read(rules))
         acting = [rule for rule in rules if rule.mode is Mode.ENFORCE]
         kinds = kinds_read(acting, evidence=False)
@@ -95,13 +103,13 @@ class Engine:
         prepared.labels += labels
         prepared.batch.sights += sights
         prepared.values |= values
-        for corroborate in self._corroborations:
-            key = key_of(corroborate.per, view)
-            if not isinstance(key, tuple):
-                continue
-            for family, enforced in product(self._families, (True, False)):
-                prepared.noted.append((corroborate, family, enforced))
-                prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, None))
+        prepared.recalled = self._recalling.asked(view)
+        prepared.batch.recalls = [recall for _, recall in prepared.recalled]
+        for per, noted, windows in self._notes:
+            key = key_of(per, view)
+            if isinstance(key, tuple):
+                prepared.noted += noted
+                prepared.batch.sights += [_SIGHT(Sight, (window, key, None)) for window in windows]
         for plan in self._limits if limits else ():
             self._plan(plan, view, prepared, owner)
         return prepared
@@ -109,6 +117,8 @@ class Engine:
     def needs(self, prepared: Prepared) -> bool:
         """Whether the first batch holds something that an enforced rule or limit needs; losing any other refuses nobody."""
         if prepared.batch.takes or not self._needed.isdisjoint(prepared.labels):
+            return True
+        if self._recalling.needed(prepared.recalled):
             return True
         return any(spec.shares_notes(other) for spec, _, _ in prepared.noted for other in self._vouching)
 
@@ -122,17 +132,20 @@ class Engine:
         readings: Sequence[object] = reply.readings if reply is not None else [NO_STATE] * len(prepared.batch.sights)
         values: dict[str, object] = dict(zip(prepared.labels, readings))  # noqa: B905 - notes follow, and naming that is dear
         if self._may_be_empty and None in readings:
-            values = {label: NOTHING_COUNTED if reading is None else reading for label, reading in values.items()}
+            values |= {label: NOTHING_COUNTED for label, reading in values.items() if reading is None}
         if prepared.values:
             values |= prepared.values
+        if prepared.recalled:
+            self._recalling.told(view, prepared.recalled, reply.recalled if reply is not None else NO_STATE)
         if view.declared is not None:
             view.declared.settle(values)
         ends = self.rules.ends(view, values, resting)
         if not prepared.noted and not ends:
             return Evaluated(ends, values)
         seen: list[tuple[Corroborate, str, bool]] = []
-        if prepared.noted:
-            for noted, reading in zip(prepared.noted, readings[len(prepared.labels) :], strict=True):
+        notes = readings[len(prepared.labels) :] if prepared.noted else ()
+        if any(notes):
+            for noted, reading in zip(prepared.noted, notes, strict=True):
                 if (isinstance(reading, int) and reading > 0) or (isinstance(reading, AtLeast) and reading.count > 0):
                     corroborate, family, enforced = noted
                     values[corroborate.notes[family, enforced].label] = reading
@@ -195,7 +208,9 @@ class Engine:
 
     def settle(self, view: View, evaluated: Evaluated) -> Batch:
         """What is counted once the exchange is over: measures on the answer, and notes of the matches."""
-        prepared = Prepared(Batch(view.facts.at, self._counting.sights(view, over=True)[1]))
+        prepared = Prepared(Batch(view.facts.at, self._counting.sights(view, over=True)[1], recalls=self._recalling.kept(view)))
+        if self._counting.hears:
+            prepared.batch.sights += self._counting.issued(view)
         matched = [end for end in evaluated.ends if end.counts]
         for corroborate in self._corroborations if matched else ():
             key = key_of(corroborate.per, view)
@@ -206,6 +221,10 @@ class Engine:
                 for family in sorted(families):
                     prepared.batch.sights.append(Sight(corroborate.notes[family, enforced].window, key, 1))
         return prepared.batch
+
+    def hears(self, view: View) -> Hearing:
+        """What of an exchange's answer is listened to, because a rule counts or compares by it."""
+        return Hearing(self._recalling.hears(view), self._counting.hears)
 
     def _declare(self, view: View, prepared: Prepared) -> None:
         """Find the declared workloads that cover an exchange, and name what is counted of them."""

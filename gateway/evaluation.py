@@ -7,18 +7,40 @@ views never mix: the enforced one, which shadow rules cannot touch, and the woul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.decision import Action, Mode, RuleEnd, Verdict
-from gateway.language.conditions import Truth, lacking
+from gateway.language.conditions import Group, Leaf, Truth, lacking
 from gateway.language.emit import compiled
+from gateway.language.measures import Ratio
 from gateway.language.policy import Corroborate, Effect, Policy, Rule
+from gateway.language.text import TextView
 from gateway.readings import abstention_of, biting, exception_of, generates, mode_of, rule_values, step_of
 from gateway.signals import Catalogue, View
 from gateway.values import Failed, Missing
 
 TOLD: Final = 4_096
+_PLAIN: Final = frozenset(
+    {
+        "eq",
+        "ne",
+        "in",
+        "not_in",
+        "lt",
+        "lte",
+        "gt",
+        "gte",
+        "between",
+        "contains",
+        "starts_with",
+        "ends_with",
+        "any_of",
+        "all_of",
+        "present",
+    }
+)  # never undecided on a value of its type
+_KINDS: Final = (str, int, float, bool, frozenset)
 
 
 @dataclass(slots=True)
@@ -74,6 +96,7 @@ class Rules:
         self._told: dict[tuple[object, ...], RuleEnd] = {}
         self._corroborating = any(rule.corroborate for rule in self.rules)
         self._sure = [self._always(rule) for rule in self.rules]
+        self._lacking = [_Lacking.of(rule) for rule in self.rules]
 
     def ends(self, view: View, measured: dict[str, object], resting: Mapping[str, str]) -> list[Ended]:
         """Every rule that did not simply fail to match, in the policy's order, before corroboration.
@@ -89,7 +112,7 @@ class Rules:
             return []
         ends = []
         for place, truth in truths:
-            sure = self._sure[place] if truth else None
+            sure = self._sure[place] if truth else self._unknown(place, view, measured)
             ends.append(self._ended(self.rules[place], truth, view, measured) if sure is None else sure)
         return self._rested(ends, resting, view) if resting else ends
 
@@ -143,6 +166,20 @@ class Rules:
         end.told = self.told(end, {}, {})
         return end
 
+    def _unknown(self, place: int, view: View, measured: Mapping[str, object]) -> Ended | None:
+        """The end of a rule that is unknown, if all that decides it is which values are missing; equal ends are one object."""
+        known = self._lacking[place]
+        if known is None:
+            return None
+        classes = known.classes(view, measured)
+        found = known.ends.get(classes)
+        if found is None and all(one in pair for one, pair in zip(classes, known.usual, strict=True)):
+            found = self._ended(self.rules[place], None, view, dict(measured))
+            found.told = self.told(found, {}, {})
+            if len(known.ends) < TOLD:
+                known.ends[classes] = found
+        return found
+
     def _ended(self, rule: Rule, truth: Truth, view: View, measured: dict[str, object]) -> Ended:
         try:
             mode = mode_of(rule, view)
@@ -173,6 +210,38 @@ class Rules:
             if rule.id in resting:
                 found[rule.id] = Ended(rule, Verdict.ERROR, mode_of(rule, view), error=resting[rule.id])
         return [found[rule.id] for rule in self.rules if rule.id in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lacking:
+    """What decides how a rule ends that is unknown: which of its values are there. signals, labels: what its leaves look at.
+
+    usual: of each, the classes of which its end is made once: that of its type, and that of what is missing.
+    """
+
+    signals: tuple[str, ...]
+    labels: tuple[str, ...]
+    usual: tuple[tuple[type, type], ...]
+    ends: dict[tuple[type, ...], Ended] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rule: Rule) -> _Lacking | None:
+        """None for a rule of which more than that decides: a share, a group within a group, a comparison that may not hold."""
+        parts = rule.when.parts if isinstance(rule.when, Group) else (rule.when,)
+        leaves = [part for part in parts if isinstance(part, Leaf)]
+        ratios = [leaf for leaf in leaves if isinstance(rule.measures.get(leaf.name), Ratio)]
+        plain = all(leaf.operator.name in _PLAIN and leaf.view is TextView.RAW for leaf in leaves)
+        if len(leaves) < len(parts) or ratios or not plain or rule.share < 1:
+            return None
+        types = {leaf.name: leaf.type for leaf in leaves}
+        signals, measures = sorted(types.keys() - rule.measures.keys()), sorted(types.keys() & rule.measures.keys())
+        usual = [(Missing, next(kind for kind in _KINDS if types[name].holds(kind()))) for name in [*signals, *measures]]
+        return cls(tuple(signals), tuple(rule.measures[name].label for name in measures), tuple(usual))
+
+    def classes(self, view: View, measured: Mapping[str, object]) -> tuple[type, ...]:
+        """The class of each value."""
+        get = view.get
+        return tuple([type(get(name)) for name in self.signals] + [type(measured.get(label)) for label in self.labels])
 
 
 def _walked(rule: Rule, view: View, measured: Mapping[str, object]) -> Truth:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final, cast
+
+LONGEST_SAID: Final = 65_536
 
 
 class Cause(StrEnum):
@@ -19,6 +22,7 @@ class Cause(StrEnum):
     MEDIA_TYPE = "media-type"
     BODY_ENCODING = "body-encoding"
     BODY_TOO_LARGE = "body-too-large"
+    BODY_BEYOND_WINDOW = "body-beyond-window"
     BODY_MALFORMED = "body-malformed"
     CREDENTIAL_MISSING = "credential-missing"
     CREDENTIAL_UNKNOWN = "credential-unknown"
@@ -58,11 +62,13 @@ class Message:
 class Call:
     """A model call in one shape for every protocol.
 
-    `operation` is OpenTelemetry's gen_ai.operation.name (chat, text_completion, embeddings), or count_tokens; `parameters`
+    `operation` is OpenTelemetry's gen_ai.operation.name (chat, text_completion, embeddings), or count_tokens, moderation,
+    image, speech, transcription, batch, file, generic; `parameters`
     holds the scalar request parameters by the protocol's own names; `tools` the declared tool names in order, `schemas` the
     names of their parameters; `max_tokens` the most output tokens asked for, whatever the route calls them; `asks_for` what
     else a rule can take: logprobs, reasoning; `presented` what an upstream once issued and the call hands back (signatures of
-    reasoning, encrypted reasoning items, the id of an earlier answer), oldest first.
+    reasoning, encrypted reasoning items, the id of an earlier answer), oldest first; `entries` how many calls a batch holds,
+    `models` the models they name (at most 256), where `model` is the one that all of them do.
     """
 
     operation: str
@@ -77,6 +83,8 @@ class Call:
     max_tokens: int | None = None
     asks_for: frozenset[str] = frozenset()
     presented: tuple[str, ...] = field(default=(), repr=False)
+    entries: int | None = None
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,8 @@ class Facts:
 
     at: microseconds since 1970, handed in by the host or the record. peer: address of the connection's other end;
     connection: an id that is the same for every exchange on one connection. credential: keyed hash of the presented
-    key. template: the route's path pattern. size: bytes of the body as sent. cause: why it could not be read, if so.
+    key. template: the route's path pattern. size: bytes of the body as sent. seen: how many of them were looked at, None
+    for all. cause: why it could not be read, if so.
     credentials: how many different keys were presented. looked_up: what the account directory said of the credential; one
     answer for the whole exchange, None where none was asked.
     account: `account.*` values the source already states. recorded: signal values of an audit record (they replace computing).
@@ -112,10 +121,19 @@ class Facts:
     recorded: Mapping[str, object] | None = field(default=None, repr=False)
     credentials: int = 0
     looked_up: LookedUp | None = field(default=None, repr=False)
+    seen: int | None = None
+    _first: Mapping[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> str | None:
         """The first value of a header by its lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
+        return self.first.get(name)
+
+    @property
+    def first(self) -> Mapping[str, str]:
+        """Each header's first value by its lower-case name. Made once: some twenty signals ask for a header."""
+        if self._first is None:
+            object.__setattr__(self, "_first", dict(reversed(self.headers)))
+        return cast("Mapping[str, str]", self._first)
 
     def header_values(self, name: str) -> list[str]:
         """Every value of a header, in the order sent."""
@@ -144,7 +162,12 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is known once the exchange is over. Durations are microseconds and differ from run to run."""
+    """What is known once the exchange is over. Durations are microseconds and differ from run to run.
+
+    said: text of the answer, the first `LONGEST_SAID` characters of it, where a rule compares by it; hashed at settle time and
+    never kept. issued: what it holds that a later call hands back (ids, signatures). recorded: values of signals known after
+    the answer that an audit record holds (they replace computing).
+    """
 
     status: int | None = None
     usage: Usage = Usage()
@@ -152,3 +175,6 @@ class Answer:
     model: str | None = None
     first_byte: int | None = None
     duration: int | None = None
+    said: str = field(default="", repr=False)
+    issued: tuple[str, ...] = field(default=(), repr=False)
+    recorded: Mapping[str, object] | None = field(default=None, repr=False)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import blake2b
 
 from gateway.decision import Mode, Restriction
@@ -31,7 +30,7 @@ def key_of(names: tuple[str, ...], view: View) -> tuple[str, ...] | Missing | Fa
     for name in names:
         value = view.get(name)
         if isinstance(value, (Missing, Failed)):
-            return replace(value, reason=f"no {name}: {value.reason}")
+            return type(value)(f"no {name}: {value.reason}")
         if not isinstance(value, (str, int, float, frozenset)):
             return Failed(f"no {name}: {type(value).__name__} is no key")
         parts.append(_text(value))

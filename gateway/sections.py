@@ -78,6 +78,20 @@ def _url(literal: Any) -> str:
     return url
 
 
+def _upstream(literal: Any) -> str:
+    url = _url(literal)
+    if urlsplit(url).username is not None:  # it may be a password: the URL is not repeated
+        raise ValueError("a user or password in it is not sent: callers bring their own key; leave out what is before the @")
+    return url
+
+
+def _proxy(literal: Any) -> str:
+    url = _plain(literal)
+    if not re.fullmatch(r"https?://[^\s/?#]+/?", url):
+        raise ValueError(f"{literal!r} is not an HTTP proxy; write it as http://host:3128")
+    return url
+
+
 def _state_url(literal: Any) -> str:
     url = _plain(literal)
     if not re.match(r"(memory://$|rediss?://|unix://)", url):
@@ -147,9 +161,12 @@ class AddressHeader(StrEnum):
 
 
 _UPSTREAM: Final = {
-    "url": Field(scalar(_url, "url"), required=True, doc="such as https://api.example.com"),
+    "url": Field(scalar(_upstream, "url"), required=True, doc="such as https://api.example.com"),
     "connect": Field(scalar(parse_duration, "connect"), default=5 * SECOND, doc="time to connect"),
     "read": Field(scalar(parse_duration, "read"), default=300 * SECOND, doc="time between two reads of an answer"),
+    "ask_usage": Field(flag("ask_usage"), default=True, doc="ask streams for their usage where the caller does not"),
+    "total": Field(scalar(parse_duration, "total"), default=0, doc="time for a whole answer; else as long as it takes"),
+    "proxy": Field(scalar(_proxy, "proxy"), default="", doc="an HTTP proxy on the way, such as http://user:password@host:3128"),
 }
 _CACHE: Final = {
     "most": Field(whole("most", 1), default=100_000, doc="accounts held in memory"),
@@ -211,11 +228,30 @@ _CLUSTERS: Final = {
 }
 _LINK: Final = scalar(_declared_at, "link", {**SCALAR, BEHIND: link_of})
 _DECLARE: Final = {"link": Field(_LINK, required=True, doc="where callers declare a workload")}
+
+
+class Method(StrEnum):
+    """The methods of routes that can be declared."""
+
+    GET = "GET"
+    POST = "POST"
+    PUT = "PUT"
+    PATCH = "PATCH"
+    DELETE = "DELETE"
+
+
+_ROUTE: Final = {
+    "method": Field(one_of(Method, "method"), required=True, doc="such as POST"),
+    "path": Field(text("path", 500), required=True, doc="exact, but for * as a whole segment"),
+    "protocol": Field(text("protocol", 40), required=True, doc="whose upstream, credentials and errors it has, such as openai"),
+    "judge": Field(text("judge", 80), default="head", doc="head, json, text, or a route of the protocol with such bodies"),
+}
 CONFIG_FIELDS: Final = {
     "listen": Field(scalar(_listen, "listen"), default=("127.0.0.1", 8787), doc="address and port"),
     "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs or folders of packs; else the bundled ones"),
     "mode": Field(one_of(Mode, "mode"), default=Mode.ENFORCE, doc="above every rule's own mode"),
     "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), default={}, doc="by protocol"),
+    "routes": Field(listing(mapping(_ROUTE, "a route"), "routes"), default=[], doc="further paths, judged and passed on"),
     "identity": Field(mapping(_IDENTITY, "identity")),
     "client_address": Field(mapping(_CLIENT_ADDRESS, "client_address")),
     "geo": Field(mapping(_GEO, "geo")),
@@ -225,5 +261,6 @@ CONFIG_FIELDS: Final = {
     "state": Field(mapping(_STATE, "state")),
     "audit": Field(mapping(_AUDIT, "audit")),
     "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
+    "inspect_window": Field(scalar(size, "inspect_window"), default=LARGEST_BODY, doc="bytes of a body that are looked at"),
     "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={}, doc="cause: pass or refuse"),
 }  # fmt: skip

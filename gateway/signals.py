@@ -7,10 +7,10 @@ it; an exception inside a resolver becomes a `Failed` value, so that one broken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from gateway.facts import Answer, Facts
 from gateway.values import Failed, Missing, Type
@@ -26,6 +26,22 @@ class Cost(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Recollection:
+    """How a signal's value comes from what was remembered of earlier exchanges (`gateway.recalling`).
+
+    The value is the share, in thousandths, of the marks `asked` of an exchange that are among those `kept` of earlier ones
+    with the same value of the signal `key`, at most `length` (µs) ago. Marks are keyed hashes of 64 bits. No marks: nothing is
+    asked or remembered, and the signal's own resolver says why. hears: whether `kept` will look at the text of the answer.
+    """
+
+    key: str
+    length: int
+    asked: Callable[[View], Sequence[int]]
+    kept: Callable[[View], Sequence[int]]
+    hears: Callable[[View], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """One entry of the catalogue (`sluice signals` prints it).
 
@@ -34,7 +50,9 @@ class Signal:
     numbers and durations, a value that none lies below; `sluice check` then knows which comparisons distinguish nothing.
     recorded: resolved for every audit record, whether or not a rule asked for it. derived: follows from what the policy in
     force declares, so that it is found anew wherever an exchange is judged again. counted: only known once the state has said
-    what was counted, so that it may stand in a rule's condition and evidence, and nowhere before that.
+    what was counted, so that it may stand in a rule's condition and evidence, and nowhere before that. recalls: known once the
+    state has said what it remembers, so that measures on it count at settle time. issued_as: the signal, known after the
+    answer, that holds what a later call shows as a value of this one: measures by it count the answered exchange under it too.
     """
 
     name: str
@@ -50,6 +68,13 @@ class Signal:
     recorded: bool = False
     derived: bool = False
     counted: bool = False
+    recalls: Recollection | None = None
+    issued_as: str = ""
+
+    @property
+    def late(self) -> bool:
+        """Whether it is unknown when an exchange is counted, so that measures on it count at settle time."""
+        return self.settled or self.recalls is not None
 
 
 Catalogue = Mapping[str, Signal]
@@ -63,6 +88,8 @@ def least_of(catalogue: Catalogue) -> dict[str, float]:
 UNKNOWN_SIGNAL = Missing("no such signal")
 NOT_RECORDED = Missing("not recorded")
 NOT_ANSWERED = Missing("the exchange is not over")
+_UNRESOLVED = object()
+Found = TypeVar("Found")
 
 
 class Declared(Protocol):
@@ -94,25 +121,38 @@ class View:
     answer: Answer | None = None
     resolved: dict[str, object] = field(default_factory=dict)
     declared: Declared | None = None
+    shared: dict[Callable[[View], object], object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def get(self, name: str) -> object:
         """The value of a signal: typed, or `Missing`, or `Failed`. Never raises."""
-        try:
-            return self.resolved[name]
-        except KeyError:
+        value = self.resolved.get(name, _UNRESOLVED)
+        if value is _UNRESOLVED:
             value = self.resolved[name] = self._resolve(name)
-            return value
+        return value
+
+    def once(self, found: Callable[[View], Found]) -> Found:
+        """What a pure function finds of this exchange, worked out when it is first asked for: what several signals need.
+
+        It is no signal: no rule can name it, and no record holds it. Raises whatever the function raises.
+        """
+        value = self.shared.get(found, _UNRESOLVED)
+        if value is _UNRESOLVED:
+            value = self.shared[found] = found(self)
+        return cast("Found", value)
 
     def _resolve(self, name: str) -> object:
         recorded = self.facts.recorded
         signal = self.catalogue.get(name)
+        answered = self.answer.recorded if self.answer is not None and signal is not None else None
+        if answered is not None and signal is not None and signal.settled and signal.recorded:
+            return answered.get(name, NOT_RECORDED)
         if recorded is not None and not (signal and (signal.settled or (signal.derived and name not in recorded))):
             return recorded.get(name, NOT_RECORDED)
         if signal is None:
             return UNKNOWN_SIGNAL
         try:
             value = signal.resolve(self)
-            if signal.type.holds(value) or isinstance(value, (Missing, Failed)):
+            if type(value) is Missing or signal.type.holds(value) or isinstance(value, (Missing, Failed)):
                 return value
             return Failed(f"gave {type(value).__name__}, but is {signal.type}")
         except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of

@@ -124,7 +124,7 @@ def _key_order(view: View) -> object:
 
 
 def _sdk_tuple(view: View) -> object:
-    sent = dict(reversed(view.facts.headers))
+    sent = view.facts.first
     told = [sent.get(f"x-stainless-{name}", "")[:LONGEST] for name in _TUPLE]
     if not any(told):
         return Missing("no SDK headers")

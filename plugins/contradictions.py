@@ -8,102 +8,19 @@ tells what honest traffic shows as well, most of it behind a company's proxy tha
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import ConfigError, LoadError
-from gateway.facts import Call, Facts
+from gateway.plugins.sent import Sent, Trait
 from gateway.plugins.wire import Runtime, Style
 from gateway.strict.document import Node, read
 from gateway.strict.shapes import Field, Problems, Shape, entries, flag, listing, mapping, one_of, placed, text, whole
 
-MOST_TOOLS: Final = 256
-LEAST_ALIKE: Final = 3
-SEARCHED: Final = 65_536
 LONGEST_AGENT: Final = 200
 MOST_CLAIMS: Final = 1_024
-
-
-class Trait(StrEnum):
-    """A structure of the call that no honest first-party client has."""
-
-    DERIVED_ACCOUNT = "derived-account"
-    TOOLS_ALIKE = "tools-alike"
-    SPLIT_WORDS = "split-words"
-
-
-_DERIVED: Final = re.compile(
-    r'(?:"account_uuid"\s*:\s*"|_account_)[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}'
-)
-_SPLIT: Final = re.compile("[A-Za-z]\u200b[A-Za-z]")
-_SUFFIXED: Final = re.compile(r"(?:[A-Z][a-z0-9]+)+_tool")
-_RANDOM: Final = re.compile(r"_(?=[a-z]*\d)[a-z0-9]{6}")
-
-
-def tools_alike(names: Sequence[str]) -> bool:
-    """Whether three or more tools all end in `_tool` behind a name in capitals, or all in the same six random characters."""
-    if len(names) < LEAST_ALIKE:
-        return False
-    ends = {name[-7:] for name in names[:MOST_TOOLS]}
-    same = len(ends) == 1 and _RANDOM.fullmatch(next(iter(ends))) is not None
-    return same or all(_SUFFIXED.fullmatch(name[:200]) for name in names[:MOST_TOOLS])
-
-
-def _split_words(call: Call) -> bool:
-    return call.system.find("\u200b", 0, SEARCHED) >= 0 and _SPLIT.search(call.system, 0, SEARCHED) is not None
-
-
-_TRAITS: Final = {
-    Trait.DERIVED_ACCOUNT: lambda call: bool(call.end_user) and _DERIVED.search(call.end_user[:1_024]) is not None,
-    Trait.TOOLS_ALIKE: lambda call: tools_alike(call.tools),
-    Trait.SPLIT_WORDS: _split_words,
-}
-
-
-class Sent:
-    """One request, as the rows look at it: everything is worked out when a row first asks for it."""
-
-    def __init__(self, facts: Facts, runtime: object, wire: object, style: object, ja4: object, direct: bool) -> None:
-        self.facts, self.runtime, self.wire, self.direct = facts, runtime, wire, direct
-        self.style: frozenset[str] = style if isinstance(style, frozenset) else frozenset()
-        self.ja4 = ja4 if isinstance(ja4, str) else ""
-        lines: dict[str, list[str]] = {}
-        for name, value in facts.headers:
-            lines.setdefault(name, []).append(value)
-        self.headers = {name: ", ".join(values).lower() for name, values in lines.items()}
-        self.agent = self.headers.get("user-agent", "")
-
-    def before(self, first: str, second: str) -> bool:
-        """Whether both headers were sent, the first one before the second."""
-        places = self.places
-        return first in places and second in places and places[first] < places[second]
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """Where each header stands, by name: the first of it."""
-        return {name: -place for place, (name, _) in enumerate(reversed(self.facts.headers))}
-
-    @cached_property
-    def tools(self) -> frozenset[str]:
-        call = self.facts.call
-        return frozenset(call.tools[:MOST_TOOLS]) if call else frozenset()
-
-    def takes(self, wanted: Mapping[str, frozenset[str]]) -> bool:
-        """Whether each of these tools is declared with all of these parameters."""
-        call = self.facts.call
-        known = dict(zip(call.tools[:MOST_TOOLS], call.schemas, strict=False)) if call else {}
-        return all(needed.issubset(known.get(name, ())) for name, needed in wanted.items())
-
-    @cached_property
-    def traits(self) -> frozenset[Trait]:
-        call = self.facts.call
-        return frozenset(trait for trait, shown in _TRAITS.items() if shown(call)) if call else frozenset()
-
 
 Check = Callable[[Sent], bool]
 
@@ -116,11 +33,13 @@ class HeaderTest:
     contains: tuple[str, ...] = ()
     equals: str | None = None
 
-    def holds(self, headers: Mapping[str, str]) -> bool:
-        value = headers.get(self.header)
+    def holds(self, sent: Sent) -> bool:
+        value = sent.value(self.header)
         if value is None:
             return False
-        return all(part in value for part in self.contains) and (self.equals is None or value.strip() == self.equals)
+        if self.equals is not None and value.strip() != self.equals:
+            return False
+        return all(part in value for part in self.contains)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +80,9 @@ class Row:
     def checks(self) -> tuple[Check, ...]:
         """What has to hold besides, cheapest first: a check for every part that is written."""
         made: list[tuple[object, Check]] = [
-            (self.has, lambda sent: sent.headers.keys() >= self.has),
-            (self.lacks, lambda sent: not any(name.startswith(self.lacks) for name in sent.headers)),
-            (self.values, lambda sent: all(test.holds(sent.headers) for test in self.values)),
+            (self.has, lambda sent: sent.names >= self.has),
+            (self.lacks, lambda sent: not sent.any_begins(self.lacks)),
+            (self.values, lambda sent: all(test.holds(sent) for test in self.values)),
             (self.http, lambda sent: sent.direct and sent.facts.http_version in self.http),
             (self.alpn, lambda sent: sent.ja4[8:10] in self.alpn),
             (self.wire, lambda sent: sent.wire in self.wire),

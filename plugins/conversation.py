@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Final
 
 from gateway.facts import Call
+from gateway.plugins.prompt import first_said
 from gateway.plugins.wording import wording
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
@@ -24,7 +25,7 @@ TELLING: Final = 120
 
 def root(call: Call) -> bytes | None:
     """What a conversation began with: the first text of its user."""
-    first = next((message.text for message in call.messages if message.role == "user" and message.text.strip()), None)
+    first = first_said(call)
     return wording(first) if first is not None else None
 
 

@@ -18,8 +18,7 @@ Unknown is a value of its own:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.plugins.databases import Database
 from gateway.signals import Signal, View
@@ -33,8 +32,7 @@ NO_COUNTRY_DATABASE: Final = Missing("no country database")
 MOST: Final = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """What one source says: a country, or why it says none. by: its authority, empty where nobody said. date: µs."""
 
     name: str
@@ -76,7 +74,7 @@ class Evidence:
         return [self._network(view), *(_contract(name, view) for name in CONTRACT)]
 
     def all(self, view: View) -> object:
-        return frozenset(str(fact) for fact in (*self.independent(view), self._forwarded(view)))
+        return frozenset([str(fact) for fact in (*view.once(self.independent), self._forwarded(view))])
 
     def _network(self, view: View) -> Fact:
         found = view.get("client.country")
@@ -136,7 +134,7 @@ def _conflict(view: View) -> object:
 
 def signals(evidence: Evidence) -> list[Signal]:
     def of(told: Callable[[list[Fact]], object]) -> Callable[[View], object]:
-        return lambda view: told(evidence.independent(view))
+        return lambda view: told(view.once(evidence.independent))
 
     travel = "travel, VPN, cloud egress, a stale database; companies with offices in several countries"
     return [

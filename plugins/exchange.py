@@ -48,6 +48,17 @@ def _model(view: View) -> object:
     return (call.model if call and call.model else None) or Missing("no model named")
 
 
+def _models(view: View) -> object:
+    call = view.facts.call
+    named = (call.models or (call.model,)) if call else ()
+    return frozenset(name for name in named if name) or Missing("no model named")
+
+
+def _entries(view: View) -> object:
+    call = view.facts.call
+    return call.entries if call is not None and call.entries is not None else Missing("the call is no batch")
+
+
 def _stream(view: View) -> object:
     return view.facts.call.stream if view.facts.call else NO_CALL
 
@@ -121,8 +132,13 @@ SIGNALS = (
     Signal("request.size", INT, "bytes of the body as sent", lambda view: view.facts.size, least=0),
     Signal("request.model", STRING, "the model asked for", _model, Cost.BODY, "no model named", recorded=True),
     Signal("request.stream", BOOL, "whether a streamed answer is asked for", _stream, Cost.BODY, "no model call"),
-    Signal("request.operation", STRING, "chat, text_completion, embeddings or count_tokens", _operation, Cost.BODY,
+    Signal("request.operation", STRING, "chat, text_completion, embeddings, count_tokens, moderation, image, speech, "
+           "transcription, batch, file or generic", _operation, Cost.BODY,
            "no model call", source="OpenTelemetry gen_ai.operation.name"),
+    Signal("request.models", set_of(STRING), "every model the request names: one, or those of a batch's entries",
+           _models, Cost.BODY, "no model named"),
+    Signal("request.entries", INT, "how many calls a batch hands in at once", _entries, Cost.BODY, "the call is no batch",
+           least=0),
     Signal("request.end_user", BOOL, "whether the call names an end user", _end_user, Cost.BODY, "no model call",
            confounder="applications that do not pass their users' ids on"),
     Signal("request.max_tokens", INT, "the most output tokens the request allows, whatever its protocol calls them",

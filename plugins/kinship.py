@@ -13,7 +13,6 @@ What it costs in error: two unrelated frames share their kin with probability J 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 from zlib import crc32
 
@@ -28,14 +27,14 @@ def kin(frame: str, seed: int) -> str:
 
     Of a long frame the first `MOST_WORDS` words are looked at. Linear in their number.
     """
-    words = {word for word in frame.split(None, MOST_WORDS)[:MOST_WORDS] if len(word) >= SHORTEST}
-    return _least(words, seed) if words else frame
-
-
-def _least(words: Iterable[str], seed: int) -> str:
-    return min(words, key=lambda word: (_hash(word, seed), word))
-
-
-def _hash(word: str, seed: int) -> int:
-    found = (crc32(word.encode("utf-8", "replace"), seed) * _MIX) & _ALL
-    return ((found ^ (found >> 15)) * _MIX) & _ALL
+    words = [*{word for word in frame.split(None, MOST_WORDS)[:MOST_WORDS] if len(word) >= SHORTEST}]
+    if not words:
+        return frame
+    hashes = [
+        (((mixed := (crc32(word.encode("utf-8", "replace"), seed) * _MIX) & _ALL) ^ (mixed >> 15)) * _MIX) & _ALL
+        for word in words
+    ]
+    least = min(hashes)
+    if hashes.count(least) == 1:
+        return words[hashes.index(least)]
+    return min(word for word, found in zip(words, hashes, strict=True) if found == least)

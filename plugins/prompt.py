@@ -51,15 +51,34 @@ class Frames:
         return found
 
 
+def first_said(call: Call) -> str | None:
+    """The first text of the conversation's user that says something; None where there is none."""
+    texts = (message.text for message in call.messages if message.role == "user")
+    return next((text for text in texts if text and not text.isspace()), None)
+
+
 def last_said(call: Call) -> str:
     """The last user text that is not only a tool's result; else the last result; empty where there is neither."""
     results = ""
     for message in reversed(call.messages):
-        if message.role in RESULT_ROLES and message.text.strip():
+        if message.role in RESULT_ROLES and message.text and not message.text.isspace():
             if message.role == "user" and message.kinds != {"tool_result"}:
                 return message.text
             results = results or message.text
     return results
+
+
+def _said(view: View) -> str:
+    call = view.facts.call
+    return last_said(call) if call is not None else ""
+
+
+def _of_said(resolve: Callable[[Call, str], object]) -> Callable[[View], object]:
+    def found(view: View) -> object:
+        call = view.facts.call
+        return resolve(call, view.once(_said)) if call is not None else NO_CALL
+
+    return found
 
 
 def _of_call(resolve: Callable[[Call], object]) -> Callable[[View], object]:
@@ -95,20 +114,17 @@ def register(registry: Registry, settings: Settings) -> None:
     def digest(told: bytes) -> str:
         return blake2b(told, key=hash_key, digest_size=8).hexdigest()
 
-    def slots(call: Call) -> object:
-        said = last_said(call)
+    def slots(call: Call, said: str) -> object:
         return digest(wording(said)) if said else NO_USER
 
     seed = int.from_bytes(blake2b(b"kin", key=hash_key, digest_size=4).digest(), "big")
     frames = Frames(seed)
 
-    def template(call: Call) -> object:
-        said = last_said(call)
+    def template(call: Call, said: str) -> object:
         told = f"{call.operation}\0{frames.frame(call.system)[0]}\0{skeleton(said)}" if said else ""
         return digest(told.encode("utf-8", "replace")) if told else NO_USER
 
-    def kinned(call: Call) -> object:
-        said = last_said(call)
+    def kinned(call: Call, said: str) -> object:
         told = f"{call.operation}\0{frames.frame(call.system)[1]}\0{kin(skeleton(said), seed)}" if said else ""
         return digest(told.encode("utf-8", "replace")) if told else NO_USER
 
@@ -122,17 +138,17 @@ def register(registry: Registry, settings: Settings) -> None:
 
     registry.add_signals((
         Signal("prompt.template", STRING, "keyed hash of the prompt's frame: the same for one template filled with many things",
-               _of_call(template), Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
+               _of_said(template), Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
         Signal("prompt.kin", STRING, "keyed hash of one word of the system frame and one of the user's: frames share it as "
-               "often as they are alike, so that small edits and many paraphrases keep it", _of_call(kinned), Cost.BODY,
+               "often as they are alike, so that small edits and many paraphrases keep it", _of_said(kinned), Cost.BODY,
                "no user text", "short questions that begin alike",
                "A. Broder, On the resemblance and containment of documents, 1997"),
-        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", _of_call(slots),
+        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", _of_said(slots),
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
         Signal("prompt.system", STRING, "keyed hash of the system text", _of_call(system), Cost.BODY, "no system text",
                "one application with many users"),
         Signal("prompt.structure", set_of(STRING), "what the prompt asks for by its build: " + ", ".join(NAMES),
-               _of_call(lambda call: shapes.of_call(call, last_said(call))), Cost.BODY, "no model call",
+               _of_said(shapes.of_call), Cost.BODY, "no model call",
                "each shape has honest users; only their share over many requests says anything"),
         Signal("prompt.turns", INT, "messages of the conversation so far; 1 where the route knows no conversations",
                _of_call(_turns), Cost.BODY, "no model call", least=0),

@@ -18,10 +18,11 @@ from typing import Final
 from gateway.errors import ConfigError, Problem
 from gateway.facts import Call
 from gateway.plugins.address import address, forwarded_for
-from gateway.plugins.contradictions import Rows, Sent, load_rows
+from gateway.plugins.contradictions import Rows, load_rows
 from gateway.plugins.edge import Edge
 from gateway.plugins.markers import Markers
 from gateway.plugins.reloaded import ReloadedFile
+from gateway.plugins.sent import Sent
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
 from gateway.values import INT, STRING, Missing, set_of

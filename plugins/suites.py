@@ -24,7 +24,7 @@ from zlib import crc32
 
 from gateway.errors import ConfigError, Place, Problem
 from gateway.facts import Call
-from gateway.plugins.prompt import NO_CALL, last_said
+from gateway.plugins.prompt import NO_CALL, first_said, last_said
 from gateway.plugins.structure import LONGEST_SYSTEM, LONGEST_USER
 from gateway.plugins.wording import capped, plain
 from gateway.registry import Registry, Settings
@@ -119,7 +119,7 @@ def bundled(name: str) -> Hashes:
 
 def looked_at(call: Call) -> list[str]:
     """The texts of a call that public sentences are looked for in."""
-    first = next((message.text for message in call.messages if message.role == "user" and message.text.strip()), "")
+    first = first_said(call) or ""
     last = last_said(call)
     texts = [
         capped(call.system, LONGEST_SYSTEM),
@@ -129,18 +129,20 @@ def looked_at(call: Call) -> list[str]:
     return [plain(text) for text in texts if len(text) >= SHORTEST // 4]
 
 
+def _looked_at(view: View) -> list[str]:
+    return looked_at(view.facts.call) if view.facts.call is not None else []
+
+
 def register(registry: Registry, settings: Settings) -> None:
     suites, templates = bundled("suites.hashes"), bundled("public_templates.hashes")
 
     def known_suite(view: View) -> object:
-        call = view.facts.call
-        if call is None:
+        if view.facts.call is None:
             return NO_CALL
-        return frozenset().union(*[suites.of(text) for text in looked_at(call)]) or NONE_KNOWN
+        return frozenset().union(*[suites.of(text) for text in view.once(_looked_at)]) or NONE_KNOWN
 
     def public(view: View) -> object:
-        call = view.facts.call
-        return any(templates.of(text) for text in looked_at(call)) if call is not None else NO_CALL
+        return any(templates.of(text) for text in view.once(_looked_at)) if view.facts.call is not None else NO_CALL
 
     registry.add_signals((
         Signal("prompt.known_suite", set_of(STRING),

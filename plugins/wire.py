@@ -56,7 +56,8 @@ class Runtime(StrEnum):
 
 
 _FIRST_KEY: Final = re.compile(rb'\s*\{(\s*)"(?:[^"\\]|\\.){0,200}"\s*:([ ]?)')
-_ESCAPE: Final = re.compile(rb"\\u(?:(?!00[0-7]|[dD][89a-fA-F])[0-9a-fA-F]{4}|00(?:3[cCeE]|26|27|2[bB]))")
+_ESCAPE: Final = re.compile(rb"\\(?=u)u(?:(?!00[0-7]|[dD][89a-fA-F])[0-9a-fA-F]{4}|00(?:3[cCeE]|26|27|2[bB]))")
+_BEGIN: Final = re.compile(rb"\\(?=u)")  # one byte is looked for four times as fast as two
 _UPPER: Final = re.compile(rb"[A-F]")
 _HTML: Final = frozenset({b"\\u003c", b"\\u003e", b"\\u0026"})
 _HTML_UPPER: Final = frozenset({b"\\u003C", b"\\u003E"})
@@ -114,10 +115,10 @@ def _escapes(raw: bytes, start: int, end: int, seen: set[Style]) -> None:
     slash = raw.find(b"/", start, end)  # who escapes one slash escapes the first
     if slash > 0 and raw[slash - 1 : slash] == b"\\" and _odd(raw, slash - 1):
         seen.add(Style.SLASH_ESCAPES)
-    begin = raw.find(b"\\u", start, end)
-    if begin < 0:
+    begin = _BEGIN.search(raw, start, end)
+    if begin is None:
         return
-    for match in islice(_ESCAPE.finditer(raw, begin, end), MOST_ESCAPES):
+    for match in islice(_ESCAPE.finditer(raw, begin.start(), end), MOST_ESCAPES):
         written = match[0]
         if not _odd(raw, match.start()):
             continue

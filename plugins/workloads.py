@@ -32,6 +32,10 @@ def _signal(name: str, kind: Type, meaning: str, nobody: object, missing: str, c
     return Signal(name, kind, meaning, _declared(name, nobody), cost, missing, _CONTRACTS, derived=True, counted=counted)
 
 
+def _says(text: str) -> bool:
+    return text != "" and not text.isspace()
+
+
 def register(registry: Registry, settings: Settings) -> None:
     hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
 
@@ -39,10 +43,10 @@ def register(registry: Registry, settings: Settings) -> None:
         call = view.facts.call
         if call is None:
             return NO_CALL
-        said = [message for message in call.messages if message.text.strip()]
-        first = next((message.text for message in said if message.role == "user"), said[0].text if said else "")
-        text = first or call.system
-        return blake2b(wording(text), key=hash_key, digest_size=8).hexdigest() if text.strip() else NO_TEXT
+        users = (message.text for message in call.messages if message.role == "user" and _says(message.text))
+        anybodys = (message.text for message in call.messages if _says(message.text))
+        text = next(users, None) or next(anybodys, None) or call.system
+        return blake2b(wording(text), key=hash_key, digest_size=8).hexdigest() if _says(text) else NO_TEXT
 
     unsure = "what its scope looks at is missing"
     registry.add_signals((

@@ -158,6 +158,12 @@ def test_plugins_are_told_where_their_settings_stand(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_password_in_an_upstream_is_refused_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="callers bring their own key; leave out what is before the @") as caught:
+        config(tmp_path, "upstreams: {openai: {url: 'https://me:s3cret@api.example.com'}}\n")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_short_hash_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(b"short-secret")
     with pytest.raises(ConfigError, match="is shorter than 16 bytes") as caught:

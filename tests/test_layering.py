@@ -14,23 +14,30 @@ RANKS = [
     {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode", "gateway.addresses"},
     {"gateway.decision", "gateway.strict"},
     {"gateway.signals", "gateway.protocol", "gateway.web.proxied"},
-    {"gateway.credentials", "gateway.state", "gateway.registry"},
+    {"gateway.credentials", "gateway.state", "gateway.registry", "gateway.jsontext", "gateway.forms"},
     {"gateway.language"},
     {"gateway.language.judgements"},
     {"gateway.language.lint"},
     {"gateway.declarations"},
     {"gateway.readings"},
-    {"gateway.counting"},
+    {"gateway.counting", "gateway.recalling"},
     {"gateway.evaluation"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
     {"gateway.audit", "gateway.sections"},
     {"gateway.gate"},
-    {"gateway.config", "gateway.web.answers", "gateway.web.tap", "gateway.web.intake", "gateway.web.server"},
+    {
+        "gateway.config",
+        "gateway.web.answers",
+        "gateway.web.tap",
+        "gateway.web.intake",
+        "gateway.web.server",
+        "gateway.web.gathering",
+    },
     {"gateway.web.exchange"},
-    {"gateway.web.door"},
-    {"gateway.web.middleware"},
-    {"gateway.web.upstream", "gateway.web.reload"},
+    {"gateway.web.door", "gateway.web.wire"},
+    {"gateway.web.middleware", "gateway.web.link", "gateway.web.pool"},
+    {"gateway.web.upstream", "gateway.web.turn", "gateway.web.lane", "gateway.web.reload"},
     {"gateway.replay", "gateway.clusters", "gateway.web.app"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
@@ -38,12 +45,13 @@ RANKS = [
 ]
 CORE = (
     "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation", "engine",
-    "enforcement", "declarations", "judgement", "gate", "quarantine", "versions", "unicode",
+    "recalling", "enforcement", "declarations", "judgement", "gate", "quarantine", "versions", "unicode",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {
     "gateway.facts", "gateway.decision", "gateway.errors", "gateway.values", "gateway.signals", "gateway.protocol",
     "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins", "gateway.unicode", "gateway.addresses",
+    "gateway.jsontext", "gateway.forms",
 }  # fmt: skip
 
 

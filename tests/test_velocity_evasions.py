@@ -24,7 +24,7 @@ from tests.judging import CATALOGUE, START
 
 PACKS: Final = [bundled_rules() / f"{pack}.yaml" for pack in ("relations", "velocity", "reseller")]
 POLICY: Final = load(PACKS, CATALOGUE)
-LONG: Final = {"prompt.length": 900}
+LONG: Final = {"prompt.length": 900, "prompt.public": False}
 Traffic = Iterable[Sent]
 
 

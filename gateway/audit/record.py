@@ -10,6 +10,7 @@ differ between two runs of the same exchange.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.decision import Decision, Outcome, Refusal, Room, RuleEnd, Verdict
@@ -22,12 +23,14 @@ from gateway.values import AtLeast, Failed, Missing, timestamp_text
 VERSION: Final = 1
 LONGEST_PATH: Final = 512
 LONGEST_METHOD: Final = 32
+_AS_THEY_ARE: Final = (str, bool, float)  # whose JSON form is the value itself, whatever the type of the signal
 VARIABLE: Final = ("id", "reference", "timing", "trace")
 
 
 def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
     """The audit record of a settled exchange."""
     outcome, facts, engine = judgement.outcome, judgement.facts, judgement.engine
+    answered = {**_answer(answer), **_answered(judgement.view)}
     entry: dict[str, Any] = {
         "v": VERSION,
         "id": outcome.id,
@@ -37,13 +40,13 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         "exchange": _exchange(facts),
         **_signals(judgement.view),
         **_declarations(judgement.view),
-        "measures": {label: _measured(value) for label, value in sorted(outcome.decision.measures.items())},
-        "rules": [rule_end(end) for end in outcome.decision.ends],
+        "measures": _measures(outcome.decision.measures),
+        "rules": [_rule(end) for end in outcome.decision.ends],
         "decision": decided(outcome.decision, enforced=True),
         "would": decided(outcome.decision, enforced=False),
         "limits": [_room(room) for room in outcome.rooms],
         "outcome": {"action": str(outcome.action), "would": str(outcome.would), **_done(outcome)},
-        "answer": _answer(answer),
+        "answer": answered,
         "timing": {"judged_ns": judgement.judged_in, "first_byte_us": answer.first_byte, "duration_us": answer.duration},
     }
     if outcome.cause:
@@ -106,6 +109,13 @@ def recorded_signals(entry: Mapping[str, Any], view_types: Mapping[str, Any]) ->
     }
 
 
+def recorded_answer(entry: Mapping[str, Any], catalogue: Mapping[str, Any]) -> dict[str, object]:
+    """The values of a record's signals that were known after the answer, typed again. Raises as `recorded_signals`."""
+    told, lacked = entry.get("answer", {}).get("signals", {}), entry.get("missing", {})
+    values = {name: catalogue[name].type.parse(plain) for name, plain in told.items() if name in catalogue}
+    return values | {name: Missing(reason) for name, reason in lacked.items() if name in catalogue and catalogue[name].settled}
+
+
 def recorded_measures(entry: Mapping[str, Any]) -> dict[str, object]:
     """The measures of a record, as the engine knew them."""
     values: dict[str, object] = {}
@@ -122,22 +132,49 @@ def _exchange(facts: Facts) -> dict[str, Any]:
     entry = {
         "method": facts.method[:LONGEST_METHOD], "path": facts.path[:LONGEST_PATH],
         "http_version": facts.http_version, "protocol": facts.protocol,
-        "route": facts.route, "size": facts.size,
+        "route": facts.route, "size": facts.size, "seen": facts.seen,
     }  # fmt: skip
     return {key: value for key, value in entry.items() if value is not None}
 
 
 def _signals(view: View) -> dict[str, Any]:
-    values, missing, failed = {}, {}, {}
-    for name, value in sorted(view.resolved.items()):
+    values: dict[str, object] = {}
+    missing, failed = {}, {}
+    resolved, catalogue = view.resolved, view.catalogue
+    for name in _ordered(tuple(resolved)):
+        value = resolved[name]
         if isinstance(value, Missing):
             missing[name] = value.reason
         elif isinstance(value, Failed):
             failed[name] = value.reason
-        elif not view.catalogue[name].settled:
-            values[name] = view.catalogue[name].type.plain(value)
+        elif not (signal := catalogue[name]).settled:
+            values[name] = value if type(value) in _AS_THEY_ARE else signal.type.plain(value)
     found: dict[str, Any] = {"signals": values, "missing": missing}
     return {**found, "failed": failed} if failed else found
+
+
+@lru_cache(maxsize=1_024)
+def _ordered(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in the order of records. Exchanges judged by one policy ask for few different sets of them."""
+    return tuple(sorted(names))
+
+
+def _measures(measures: Mapping[str, object]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for label in _ordered(tuple(measures)):
+        value = measures[label]
+        found[label] = value if type(value) is int else _measured(value)
+    return found
+
+
+@lru_cache(maxsize=4_096)
+def _remembered(end: RuleEnd) -> dict[str, Any]:
+    return rule_end(end)
+
+
+def _rule(end: RuleEnd) -> dict[str, Any]:
+    """What a record says of a rule's end; that of errors speaks of values, of which there is no end."""
+    return rule_end(end) if end.error else {**_remembered(end)}
 
 
 def _measured(value: object) -> object:
@@ -196,6 +233,14 @@ def _refusal(refusal: Refusal | None) -> dict[str, Any]:
         return {}
     entry = {"status": refusal.status, "code": refusal.public.code, "by": list(refusal.by)}
     return {**entry, "retry_after": refusal.retry_after} if refusal.retry_after is not None else entry
+
+
+def _answered(view: View) -> dict[str, Any]:
+    """What stands in no other field of the answer: values of signals that are recorded once it is known."""
+    known = [signal for signal in view.catalogue.values() if signal.settled and signal.recorded]
+    values = {signal.name: view.get(signal.name) for signal in known}
+    told = {name: value for name, value in values.items() if not isinstance(value, (Missing, Failed))}
+    return {"signals": {name: view.catalogue[name].type.plain(value) for name, value in sorted(told.items())}} if told else {}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

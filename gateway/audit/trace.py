@@ -19,8 +19,9 @@ def begin(traceparent: str | None) -> Trace:
     """Ids for a new exchange, below the caller's trace context when it sent a valid one."""
     found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
     valid = found is not None and found[1] != "ff" and int(found[2], 16) and int(found[3], 16)
-    trace_id = int(found[2], 16) if found and valid else secrets.randbits(128) or 1
+    fresh = secrets.token_bytes(40)  # at once: each asking is a system call
+    trace_id = int(found[2], 16) if found and valid else int.from_bytes(fresh[:16]) or 1
     parent = int(found[3], 16) if found and valid else 0
     asked = bool(found and valid and int(found[4], 16) & 1)
-    spans = [secrets.randbits(64) or 1 for _ in range(3)]
-    return Trace(trace_id, parent, spans[0], spans[1], spans[2], asked)
+    server, policy, client = (int.from_bytes(fresh[place : place + 8]) or 1 for place in (16, 24, 32))
+    return Trace(trace_id, parent, server, policy, client, asked)

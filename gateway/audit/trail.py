@@ -24,6 +24,7 @@ from gateway.judgement import Judgement
 DEPTH: Final = 65_536
 BATCH: Final = 512
 PAUSE: Final = 0.02
+_WRITTEN: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class SpanSink(Protocol):
@@ -135,4 +136,4 @@ class Trail:
 
 def line(entry: dict[str, Any]) -> bytes:
     """A record as one line of JSON."""
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+    return _WRITTEN(entry).encode("utf-8", "backslashreplace") + b"\n"

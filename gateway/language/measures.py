@@ -153,8 +153,9 @@ def _read(node: Node, entry: Mapping[str, Any], context: Context) -> Measure | N
 def not_settled(names: Iterable[str], catalogue: Catalogue, place: Place, problems: Problems) -> None:
     """Report names that are only known after the answer and so can be no key."""
     for name in names:
-        if name in catalogue and catalogue[name].settled:
-            problems.add(place, f"'{name}' is only known after the answer and cannot be a key", "use a signal of the request")
+        if name in catalogue and catalogue[name].late:
+            when = "after the answer" if catalogue[name].settled else "once the state has answered"
+            problems.add(place, f"'{name}' is only known {when} and cannot be a key", "use a signal of the request")
     not_counted(names, catalogue, place, problems)
 
 
@@ -170,6 +171,14 @@ def not_compared(where: Condition | None, catalogue: Catalogue, problems: Proble
     """The same of a condition that decides what is counted."""
     for leaf in where.leaves() if where is not None else ():
         not_counted([leaf.name], catalogue, leaf.place, problems)
+
+
+def not_recalled(condition: Condition | None, catalogue: Catalogue, problems: Problems) -> None:
+    """Report signals of a condition that decides what the state is asked, known only once it has answered."""
+    for leaf in condition.leaves() if condition is not None else ():
+        if leaf.name in catalogue and catalogue[leaf.name].recalls is not None:
+            what = f"'{leaf.name}' is only known once the state has answered, and cannot decide what is taken"
+            problems.add(leaf.place, what, "compare it in the 'when' of a rule, or in a measure")
 
 
 class Counting(NamedTuple):
@@ -195,7 +204,7 @@ def measure_of(counting: Counting, catalogue: Catalogue) -> Measure:
         words += ["up to", str(counting.cap)]
     label = " ".join(words)
     named = [*([of] if of else []), *([leaf.name for leaf in where.leaves()] if where else [])]
-    settled = any(catalogue[name].settled for name in named)
+    settled = any(catalogue[name].late for name in named)
     type_of = FLOAT if kind is Count.TOP_SHARE else catalogue[of].type if kind in NUMERIC and of else INT
     rank = round((counting.rank or 0) * MILLION)
     return Measure(label, of, counting.per, where, window(label, kind, counting.length, counting.cap, rank), settled, type_of)

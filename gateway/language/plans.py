@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gateway.decision import Mode, Public
 from gateway.language.amounts import limit_of
-from gateway.language.measures import not_compared
+from gateway.language.measures import not_compared, not_recalled
 from gateway.language.policy import PlanLimit, Price, Prices
 from gateway.language.words import PUBLIC_FIELDS, OnMissing, Speech, slug
 from gateway.state.operations import NANO, Limit, Pace, Unit
@@ -94,6 +94,7 @@ def read_limit(node: Node, speech: Speech, prices: Prices | None) -> PlanLimit |
     speech.keys(entry["per"] or [], node.at("per"))
     when = speech.condition(entry["when"], {}, speech.broken) if entry["when"] is not None else None
     not_compared(when, speech.catalogue, problems)
+    not_recalled(when, speech.catalogue, problems)
     limit = None
     if entry["limit"] is not None:
         limit = limit_of(

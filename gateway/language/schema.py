@@ -120,7 +120,7 @@ def pack_schema(catalogue: Catalogue) -> Schema:
     )  # fmt: skip
     key = {"items": ref("key")}
     early = [signal for signal in catalogue.values() if not signal.counted]
-    asked = [signal for signal in early if not signal.settled]
+    asked = [signal for signal in early if not signal.late]
     rule = table(
         rules.RULE_FIELDS, measures=_measures(catalogue), when=ref("condition"), then=ref("then"),
         corroborate=table(rules.CORROBORATE_FIELDS, per=key), evidence={"items": ref("named")}, exceptions=_exceptions(),

@@ -16,7 +16,7 @@ from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Rule
 from gateway.language.text import Look, TextView
 from gateway.signals import Catalogue, Cost
-from gateway.values import Type
+from gateway.values import STRING, Type
 
 _COSTS: Final = {cost: rank for rank, cost in enumerate(Cost)}
 _OPERATORS: Final = {
@@ -77,9 +77,10 @@ Term = Test | Join
 
 @dataclass(slots=True)
 class Terms:
-    """The terms of rules, in their order."""
+    """The terms of rules, in their order. as_declared: parts stay in the order of the condition, whatever they cost."""
 
     catalogue: Catalogue
+    as_declared: bool = False
     rules: list[Rule] = field(default_factory=list)
     roots: list[Term] = field(default_factory=list)
     sources: dict[tuple[str, ...], Source] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class Terms:
             # all(all(…)), any(any(…)) and none(any(…)) add nothing
             members = below.parts if isinstance(below, Join) and below.word == condition.flattens else (below,)
             flat |= {member.weight[2]: member for member in members}
-        parts = tuple(sorted(flat.values(), key=lambda part: part.weight))
+        parts = tuple(flat.values() if self.as_declared else sorted(flat.values(), key=lambda part: part.weight))
         if len(parts) == 1:
             only = parts[0]
             if word != "none":
@@ -128,14 +129,20 @@ class Terms:
 
     def _source(self, leaf: Leaf, declared: Measure | Ratio | None) -> Source:
         if declared is None:
-            signal = self.catalogue.get(leaf.name)
-            key, name, cost = ("signal", leaf.name), leaf.name, _COSTS[signal.cost] if signal else 0
-            measured: tuple[str, ...] = ()
-        else:
-            measured = (declared.over.label, declared.under.label) if isinstance(declared, Ratio) else (declared.label,)
-            key, name, cost = ("measure", *measured), declared.label, 0
+            return self.signal(leaf.name, leaf.type)
+        measured = (declared.over.label, declared.under.label) if isinstance(declared, Ratio) else (declared.label,)
+        key = ("measure", *measured)
         if key not in self.sources:
-            self.sources[key] = Source(len(self.sources), name, leaf.type, cost, measured)
+            self.sources[key] = Source(len(self.sources), declared.label, leaf.type, 0, measured)
+        return self.sources[key]
+
+    def signal(self, name: str, kind: Type | None = None) -> Source:
+        """Where the value of a signal comes from. kind: its type, where it is not to be asked of the catalogue."""
+        key = ("signal", name)
+        if key not in self.sources:
+            signal = self.catalogue.get(name)
+            cost, known = (_COSTS[signal.cost], signal.type) if signal else (0, STRING)
+            self.sources[key] = Source(len(self.sources), name, kind or known, cost)
         return self.sources[key]
 
 

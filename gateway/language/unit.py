@@ -137,25 +137,25 @@ class Unit:
         if isinstance(root, Join) and root.word == "all" and len(root.parts) <= _NESTED:
             names, depth = [], 1
             for part in root.parts:
-                names.append(self._truth(part, depth, known))
+                names.append(self.truth(part, depth, known))
                 self.write(depth, f"if {names[-1]} is not False:")
                 depth, known = depth + 1, set(known)
             self.write(depth, f"out.append(({number}, {' and '.join(names)}))")
             return
-        name = self._truth(root, 1, known)
+        name = self.truth(root, 1, known)
         self.write(1, f"if {name} is not False:", f"    out.append(({number}, {name}))")
 
-    def _truth(self, term: Term, depth: int, known: set[str], level: int = 0) -> str:
+    def truth(self, term: Term, depth: int, known: set[str], level: int = 0) -> str:
         """Have a variable hold a term's truth; its name."""
         if isinstance(term, Test):
             return self.test(term, depth, known)
         name = f"g{level}_{depth}"
         decided = "False" if term.word == "all" else "True"
-        first = self._truth(term.parts[0], depth, known, level + 1)
+        first = self.truth(term.parts[0], depth, known, level + 1)
         self.write(depth, f"{name} = {first}")
         for part in term.parts[1:]:
             self.write(depth, f"if {name} is not {decided}:")
-            other = self._truth(part, depth + 1, set(known), level + 1)
+            other = self.truth(part, depth + 1, set(known), level + 1)
             joined = (
                 f"{other} and {name}" if decided == "False" else f"True if {other} else {name} if {other} is False else None"
             )

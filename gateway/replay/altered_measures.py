@@ -97,7 +97,7 @@ def _relabelled(catalogue: Catalogue, said: str, measure: Measure) -> Measure:
     label, old = f"{measure.label}, {said}", measure.window
     named = [*([measure.of] if measure.of else []), *(leaf.name for leaf in (measure.where.leaves() if measure.where else ()))]
     cut = window_of(label, old.kind, old.length, old.cap, old.rank)
-    return replace(measure, label=label, window=cut, settled=any(catalogue[name].settled for name in named))
+    return replace(measure, label=label, window=cut, settled=any(catalogue[name].late for name in named))
 
 
 def with_measure(rule: Rule, old: Measure, new: Measure) -> Rule:

@@ -21,9 +21,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.audit.record import recorded_signals
+from gateway.audit.record import recorded_answer, recorded_signals
 from gateway.errors import Place, RecordError, did_you_mean
-from gateway.facts import Answer, Cause, End, Facts, Freshness, Usage
+from gateway.facts import LONGEST_SAID, Answer, Cause, End, Facts, Freshness, Usage
 from gateway.signals import Catalogue
 from gateway.values import parse_timestamp
 from gateway.web.intake import Body, Head, Intake
@@ -191,7 +191,12 @@ class Reader:
         found = self.intake.route(head)
         used = found[0].usage({"usage": usage}, Usage()) if found and isinstance(usage, dict) else Usage()
         status, end = response.get("status", entry.get("status")), End(response.get("end", "complete"))
-        return Answer(status=status, usage=used, end=end, model=response.get("model"))
+        said, issued = response.get("text", entry.get("resp")), response.get("issued")
+        return Answer(
+            status=status, usage=used, end=end, model=response.get("model"),
+            said=said[:LONGEST_SAID] if isinstance(said, str) else "",
+            issued=tuple(one for one in issued if isinstance(one, str)) if isinstance(issued, list) else (),
+        )  # fmt: skip
 
 
 def recorded(entry: Mapping[str, Any], place: Place, catalogue: Catalogue) -> Exchange:
@@ -200,12 +205,12 @@ def recorded(entry: Mapping[str, Any], place: Place, catalogue: Catalogue) -> Ex
     facts = Facts(
         at=parse_timestamp(entry["at"]), method=exchange["method"], path=exchange["path"],
         http_version=exchange.get("http_version", "1.1"), protocol=exchange.get("protocol"), route=exchange.get("route"),
-        size=exchange.get("size", 0), cause=Cause(exchange["cause"]) if "cause" in exchange else None,
-        recorded=recorded_signals(entry, catalogue),
+        size=exchange.get("size", 0), seen=exchange.get("seen"),
+        cause=Cause(exchange["cause"]) if "cause" in exchange else None, recorded=recorded_signals(entry, catalogue),
     )  # fmt: skip
     answered = entry.get("answer", {})
     answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
-                    answered.get("model"))  # fmt: skip
+                    answered.get("model"), recorded=recorded_answer(entry, catalogue))  # fmt: skip
     return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
 
 

@@ -1,14 +1,15 @@
 """What signals cost: each alone and all together, on bodies of 2, 20 and 200 KB, against json.loads of the same body.
 
-    python -m tests.bench.signals [--rounds 9] [--each] [--linear] [--report]
+    python -m tests.bench.signals [--rounds 9] [--providers] [--each] [--linear] [--report]
 
 Every measurement starts from a fresh view, and from facts made anew out of the bytes, so that nothing is remembered from the
 one before; what a process keeps between requests (caches of system texts) is emptied too. Bodies are those of a chat
 and of an agent with tools, as they come from most serialisers, with HTML escapes, and with every letter beyond ASCII escaped;
 and a chat that is not in Latin letters, written as it is. A row over its budget is marked, and the exit status is then 1;
 with `--report` it is 0 all the same, for a machine that is slow or has other work.
-Times are medians of rounds; quote `ratio`, which is to json.loads in the same run. `--each` prints every signal, and what it
-allocates at most; `--linear` doubles the bodies and prints how the time grows.
+Times are medians of rounds; quote `ratio`, which is to json.loads in the same run. `--providers` prints what each plugin costs
+by itself, in µs and in bytes it allocates at most, on a body of each size; `--each` the same of every signal; `--linear`
+doubles the bodies and prints how the time grows.
 """
 
 from __future__ import annotations
@@ -140,24 +141,39 @@ class Bench:
             taken.append((time.perf_counter_ns() - started) / 1_000)
         return statistics.median(taken)
 
-    def own(self, facts: Facts, name: str, rounds: int) -> float:
-        """µs of one signal where what it asks of other signals is there already: its own share."""
+    def without(self, facts: Facts, names: list[str]) -> View:
+        """A view in which all signals but these are resolved, and nothing else is remembered."""
+        view = self.fresh(facts)
+        for other in self.names:
+            view.get(other)
+        for name in names:
+            view.resolved.pop(name, None)
+        view.shared.clear()
+        for clear in self.clear:
+            clear()
+        return view
+
+    def own(self, facts: Facts, names: list[str], rounds: int) -> float:
+        """µs of some signals where what they ask of others is there already: their own share, the median."""
         taken = []
         for _ in range(rounds):
-            view = self.fresh(facts)
-            for other in self.names:
-                view.get(other)
-            view.resolved.pop(name, None)
-            for clear in self.clear:
-                clear()
+            view = self.without(facts, names)
             started = time.perf_counter_ns()
-            view.get(name)
+            for name in names:
+                view.get(name)
             taken.append((time.perf_counter_ns() - started) / 1_000)
         return statistics.median(taken)
 
-    def peak(self, facts: Facts, names: list[str]) -> int:
-        """Most bytes allocated at once while these signals are resolved on a fresh view."""
-        view = self.fresh(facts)
+    def providers(self) -> dict[str, list[str]]:
+        """The signals of each plugin, by its module."""
+        found: dict[str, list[str]] = {}
+        for name in self.names:
+            found.setdefault(self.registry.signals[name].resolve.__module__.removeprefix("gateway.plugins."), []).append(name)
+        return found
+
+    def peak(self, facts: Facts, names: list[str], alone: bool = False) -> int:
+        """Most bytes allocated at once while these signals are resolved on a fresh view; alone: without what others provide."""
+        view = self.without(facts, names) if alone else self.fresh(facts)
         gc.collect()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
@@ -195,12 +211,26 @@ def whole(bench: Bench, rounds: int) -> int:
     return over
 
 
+def providers(bench: Bench, rounds: int) -> None:
+    picked = [next(samples(size)) for size in SIZES]
+    everything = [bench.facts(sample.raw) for sample in picked]
+    heads = "".join(f"{f'{len(sample.raw) // 1000} KB us':>12}{'bytes':>10}" for sample in picked)
+    print(f"\n{'provider (own share)':<24}{'signals':>8}{heads}")
+    rows = []
+    for provider, names in bench.providers().items():
+        rows.append(
+            (provider, names, [(bench.own(facts, names, rounds), bench.peak(facts, names, True)) for facts in everything])
+        )
+    for provider, names, costs in sorted(rows, key=lambda row: -row[2][0][0]):
+        print(f"{provider:<24}{len(names):>8}" + "".join(f"{took:>12.1f}{most:>10}" for took, most in costs))
+
+
 def each(bench: Bench, rounds: int) -> None:
     picked = [next(samples(size)) for size in SIZES] + [[*samples(SIZES[-1])][3]]
     everything = [bench.facts(sample.raw) for sample in picked]
     heads = "".join(f"{f'{len(sample.raw) // 1000} KB {sample.name[:5]}':>13}" for sample in picked)
     print(f"\n{'own share, us':<32}{heads}{'peak bytes':>12}")
-    rows = [(name, [bench.own(facts, name, rounds) for facts in everything]) for name in bench.names]
+    rows = [(name, [bench.own(facts, [name], rounds) for facts in everything]) for name in bench.names]
     for name, times in sorted(rows, key=lambda row: -row[1][-1]):
         print(f"{name:<32}" + "".join(f"{took:>13.1f}" for took in times) + f"{bench.peak(everything[-1], [name]):>12}")
 
@@ -218,6 +248,7 @@ def main() -> int:
     """The exit status: 1 where a budget is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--providers", action="store_true")
     parser.add_argument("--each", action="store_true")
     parser.add_argument("--linear", action="store_true")
     parser.add_argument("--report", action="store_true", help="exit with 0 even if a budget is exceeded")
@@ -227,6 +258,8 @@ def main() -> int:
     gc.freeze()
     gc.disable()  # what a request allocates is freed by counting
     over = whole(bench, options.rounds)
+    if options.providers:
+        providers(bench, options.rounds)
     if options.each:
         each(bench, options.rounds)
     if options.linear:

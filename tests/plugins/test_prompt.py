@@ -109,6 +109,28 @@ def test_the_quick_way_gives_the_same_for_any_text(text: str) -> None:
     assert wording._composed(text) == composed(text)
 
 
+FEW_BEYOND = st.lists(
+    st.one_of(
+        st.characters(max_codepoint=0x7F), st.sampled_from("éÉ“”…→İßΣςǅΐ\u0301\u200b\u1161\u212a½ﬁ한\u0345\ud800Ϊά\u0344")
+    ),
+    max_size=24,
+).map("".join)
+
+
+@given(FEW_BEYOND)
+def test_folding_letter_by_letter_gives_the_same_as_folding_the_text(text: str) -> None:
+    padded = text + " plain words" * 24
+    assert wording.folded(padded) == composed(padded).casefold()
+
+
+def test_each_letter_that_is_folded_by_itself_is_folded_as_the_text_would_be() -> None:
+    for letter, form in wording._forms().items():
+        assert form == composed(letter).casefold()
+        for before in ("a", "A", "1", "\u00ea", "\u1100", "\u0391", "\u09c7"):
+            padded = f"{before}{letter}{before} plain words in ASCII behind it, so that the letters are few"
+            assert wording.folded(padded) == composed(padded).casefold()
+
+
 def test_volatile_parts_are_masked() -> None:
     one = "Summarise https://a.example/1 of 2026-11-01 for order 4711 and 'this thing' now please, thank you very much"
     two = "Summarise https://b.example/2 of 2025-01-09 for order 1 and 'that other thing' now please, thank you very much"
@@ -136,7 +158,7 @@ def test_no_signal_normalises_more_of_a_text_than_is_stated(role: str, monkeypat
         given.append(len(text))
         return composed(text)
 
-    for cached in (wording.normalised, wording.plain, wording.skeleton):
+    for cached in (wording.normalised, wording.plain, wording.skeleton, wording._told):
         cached.cache_clear()
     monkeypatch.setattr(wording, "_composed", counting)
     found = view((role, "x" + LONG * 4), ("user", "y" + LONG * 4))

@@ -11,8 +11,9 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.facts import Facts
-from gateway.plugins.contradictions import MOST_CLAIMS, Sent, load_rows
+from gateway.plugins.contradictions import MOST_CLAIMS, load_rows
 from gateway.plugins.markers import Markers, load_markers
+from gateway.plugins.sent import Sent
 from gateway.registry import load
 from gateway.signals import View
 from gateway.values import SECOND, Missing

@@ -16,8 +16,8 @@ from gateway.values import SECOND, duration_text, parse_timestamp, timestamp_tex
 # rules count) before the memory meant for one million live accounts and all measures together is gone.
 FULL_KEYS: Final = 500
 BUDGET: Final = 1_500_000_000
-FIRST_VALUE: Final = {Count.COUNT: 360, Count.SUM: 360, Count.DISTINCT: 480, Count.TOP_SHARE: 1_240, Count.QUANTILE: 1_240}
-NEXT_VALUE: Final = {Count.DISTINCT: 125, Count.TOP_SHARE: 125}
+FIRST_VALUE: Final = {Count.COUNT: 240, Count.SUM: 240, Count.DISTINCT: 40, Count.TOP_SHARE: 40, Count.QUANTILE: 40}
+NEXT_VALUE: Final = {Count.DISTINCT: 12, Count.TOP_SHARE: 180}
 
 
 def unsourced_lists(subject: Subject) -> Iterator[Problem]:
