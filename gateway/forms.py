@@ -65,7 +65,7 @@ def _part(part: bytes, place: int) -> tuple[str, str | File]:
     said = _DISPOSITION.fullmatch(headers.get(b"content-disposition", b""))
     pairs = [(name.lower(), quoted or bare) for name, quoted, bare in _PARAMETER.findall(said[1])] if said else []
     parameters = dict(pairs)
-    if len(parameters) != len(pairs) or not parameters.get(b"name"):
+    if len(parameters) != len(pairs) or not parameters.get(b"name") or b"name*" in parameters:
         raise Unreadable(f"part {place} must have one Content-Disposition with a name, and no escapes in it")
     if headers.get(b"content-transfer-encoding", b"binary").lower() not in _AS_IT_IS:
         raise Unreadable(f"part {place} must not be encoded once more")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import httptools
@@ -24,11 +23,11 @@ from gateway.web.intake import Head
 from gateway.web.pool import Pools
 from gateway.web.server import Protocol
 from gateway.web.turn import Turn
+from gateway.web.wire import remembered
 
 HEAD_WAIT: Final = 30.0  # seconds for a request to begin on a new connection, and from its first byte to the end of its head
 BODY_WAIT: Final = 120.0  # seconds between two pieces of a body
 LOOK: Final = 1.0
-_REMEMBERED: Final = 1_024
 _COLD: Final = (b"HEAD", b"CONNECT")
 
 
@@ -50,7 +49,7 @@ class Service:
         now = loop.time()
         for lane in list(self.connections):
             if lane.deadline and now > lane.deadline and lane.waits:
-                lane.transport.close()
+                (lane.transport.abort if lane.flow.write_paused else lane.transport.close)()
         self._looking = loop.call_later(LOOK, self._look, loop) if self.connections else None
 
 
@@ -85,9 +84,19 @@ class Lane(Protocol):
     def waits(self) -> bool:
         """Whether it is the client's turn to send."""
         cycle: Any = self.cycle
+        if self.flow.write_paused and self._idle:
+            return True
         return (
             cycle is None or cycle.response_complete or (isinstance(cycle, Turn) and cycle is self._front and cycle.awaits_body)
         )
+
+    def _answering(self, cycle: Any) -> bool:
+        return cycle.exchange.begun if isinstance(cycle, Turn) else super()._answering(cycle)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether the last answer that was begun is out."""
+        return self._front is None or self._front.response_complete
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -102,14 +111,23 @@ class Lane(Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if isinstance(self._front, Turn):
+        if isinstance(self._front, Turn) and not self._front.response_complete:
             self._front.hold(False)
+        elif self._idle and not self.transport.is_closing():
+            self._go_on()
 
     def on_response_complete(self) -> None:
         """An answer is out, of either kind: go on with the next request that is here, or wait for one."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        if self.flow.write_paused:  # the client takes nothing: nothing more is begun for it
+            self.flow.pause_reading()
+            self.deadline = self.loop.time() + BODY_WAIT
+            return
+        self._go_on()
+
+    def _go_on(self) -> None:
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
@@ -143,7 +161,7 @@ class Lane(Protocol):
             return
         self._in_head = False
         self.check_host()
-        waiting = self.cycle is not None and not self.cycle.response_complete
+        waiting = self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete)
         self.cycle = turn  # type: ignore[assignment]
         if waiting:
             self.flow.pause_reading()
@@ -227,7 +245,7 @@ class Lane(Protocol):
         self._working = False
 
 
-@lru_cache(_REMEMBERED)
+@remembered
 def _split(url: bytes) -> tuple[bytes, str, bytes]:
     """Raw path, path and query of a request target. Raises what makes uvicorn answer 400."""
     parsed = httptools.parse_url(url)
@@ -236,7 +254,7 @@ def _split(url: bytes) -> tuple[bytes, str, bytes]:
     return raw_path, urllib.parse.unquote(path) if "%" in path else path, parsed.query or b""
 
 
-@lru_cache(_REMEMBERED)
+@remembered
 def _decoded(name: bytes) -> str:
     return name.decode("latin-1")
 

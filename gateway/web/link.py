@@ -58,6 +58,7 @@ class Link(asyncio.Protocol):
         self.transport = transport
         self.touched = self.asked = now()
         self.waits_for_us = self.full = False
+        self.unfinished = False  # some of the request is still to be sent: whatever comes next would be taken for that
         self.reads = self.served = 0
         self._pool, self._close, self._now = pool, close, now
         self._listener: Listener | None = None
@@ -141,7 +142,8 @@ class Link(asyncio.Protocol):
             self._pieces.clear()
         if whole:
             self._listener = None
-            if self._reusable and self._complete and not broken:
+            sent = not self.unfinished and not self.transport.get_write_buffer_size()
+            if sent and self._reusable and self._complete and not broken:
                 self.served += 1
                 self._pool.give(self)
             else:
@@ -186,7 +188,8 @@ class Link(asyncio.Protocol):
         self._raw = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._raw.append((name.lower(), value))
+        if not self._status:  # trailers are not kept
+            self._raw.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

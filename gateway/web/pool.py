@@ -8,6 +8,7 @@ allow, so that a request costs no timer; they are late by at most a quarter.
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -173,6 +174,7 @@ class Caller(Listener):
     _again = False
     _partly = False
     _in_chunks = False
+    _uploaded = False
     _waiting: list[bytes] | None = None
 
     def call(self, pool: Pool, method: str, head: bytes, body: bytes) -> None:
@@ -191,12 +193,14 @@ class Caller(Listener):
 
     def upload(self, data: bytes, last: bool) -> None:
         """More of the body. What comes before there is a connection waits for it."""
+        self._uploaded = self._uploaded or last
         if self._in_chunks:
             data = chunk_of(data) + (LAST_CHUNK if last else b"")
         if self._waiting is not None:
             self._waiting.append(data)
             self.upload_full(True)
         elif self._link is not None:
+            self._link.unfinished = not last
             self._link.send(data)
 
     def hang_up(self) -> None:
@@ -208,15 +212,15 @@ class Caller(Listener):
             link, self._link = self._link, None
             link.hang_up()
 
-    def arrived(self, status: int, headers: Headers, sized: bool, chunk: bytes, last: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def arrived(self, status: int, headers: Headers, sized: bool, chunk: bytes, last: bool) -> None: ...
 
+    @abstractmethod
     def broken(self, why: Broke) -> None:
         """There is no whole answer, and no further try."""
-        raise NotImplementedError
 
-    def upload_full(self, full: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def upload_full(self, full: bool) -> None: ...
 
     def lost(self, why: Broke, *, stale: bool) -> None:
         self._link = None
@@ -228,6 +232,7 @@ class Caller(Listener):
 
     def _ask(self, link: Link) -> None:
         self._link = link
+        link.unfinished = self._partly and not self._uploaded
         link.ask(self, *self._data, bare=self._method == "HEAD")
         if self._waiting:
             link.send(b"".join(self._waiting))
@@ -239,7 +244,7 @@ class Caller(Listener):
             link = await self._pool.connect()
         except TimeoutError:
             why = Broke.TIMED_OUT
-        except (OSError, aiohttp.ClientError):
+        except Exception:  # the library may raise what it does not name; the asker is answered all the same
             why = Broke.UNREACHABLE
         else:
             self._opening = None

@@ -108,7 +108,16 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, message: str) -> None:
         self.logger.warning(message)
-        self.send_400_response(message)
+        cycle = self.cycle
+        under_way = cycle is not None and not cycle.response_complete and (self._answering(cycle) or self.pipeline)
+        if under_way:  # a 400 would stand inside the answer to an earlier request, or in its place
+            self.transport.close()
+        else:
+            self.send_400_response(message)
+
+    def _answering(self, cycle: Any) -> bool:
+        """Whether the answer to this request has begun to go out."""
+        return bool(cycle.response_started)
 
     def _refuse_head(self) -> None:
         if self.cycle is None or self.cycle.response_complete:

@@ -45,8 +45,9 @@ class Turn(Caller):
         self.response_complete = False
         self.begun = False
         self._asked, self._headers, self._old = asked, headers, old
-        self._gone = self._chunked = False
+        self._gone = self._chunked = self._too_large = False
         self._drained = 0
+        self._early: list[bytes] | None = []  # of the body, what came while it was judged by its beginning
         self._timer: asyncio.TimerHandle | None = None
 
     # From the client's connection
@@ -77,16 +78,21 @@ class Turn(Caller):
             if self.exchange.reads_body:
                 self.exchange.feed(data)
         elif self.exchange.partly and not self.response_complete:
-            if self.exchange.gathering.goes_on(data):
-                self.upload(data, last=False)
+            if self._too_large or not self.exchange.gathering.goes_on(data):
+                self._too_large = True
+                if self._early is None:  # else it is told once judging is over
+                    self.hang_up()
+                    self._guarded(self._too_much)
+            elif self._early is not None:
+                self._early.append(data)
+                self.lane.flow.pause_reading()
             else:
-                self.hang_up()
-                self._guarded(self._too_much)
+                self.upload(data, last=False)
 
     def end_body(self) -> None:
         """The request is complete."""
         self.more_body = False
-        if self.begun and self.exchange.partly and not self.response_complete:
+        if self.begun and self._early is None and self.exchange.partly and not self.response_complete:
             self.upload(b"", last=True)
 
     def judge(self) -> None:
@@ -128,7 +134,7 @@ class Turn(Caller):
         except Exception as error:  # as below: whatever broke, the client is answered
             self._defect(error)
         else:
-            self._guarded(self._carry_out, exchange.judged(judgement))
+            self._guarded(lambda: self._carry_out(exchange.judged(judgement)))
 
     def _carry_out(self, plan: Refuse | Forward) -> None:
         if isinstance(plan, Refuse):
@@ -152,7 +158,15 @@ class Turn(Caller):
         head = request_head(start, plan.kept(self._headers), plan.added, length)
         body = exchange.body() if exchange.reads_body else b""
         if exchange.partly:
+            if self._too_large:
+                self._too_much()
+                return
             self.call_with_more(pool, method, head, body, in_chunks=length is None)
+            early, self._early = self._early or [], None
+            if early and self._link is not None:
+                self.upload_full(self._link.full)
+            for data in early:
+                self.upload(data, last=False)
             if not self.more_body:
                 self.upload(b"", last=True)
         else:

@@ -8,9 +8,9 @@ Every body that goes on is framed anew, so that no reader behind us can see othe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import lru_cache, wraps
+from typing import Final, TypeVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -33,7 +33,20 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 _NEVER: Final = re.compile(r"q=0(\.0*)?")
 _UNWRITABLE: Final = re.compile(rb"[^\x21-\x7e]")
+Kept = TypeVar("Kept")
+_LONGEST_REMEMBERED: Final = 256
 _REMEMBERED: Final = 2_048  # names that callers choose: a cap on what is kept of them
+
+
+def remembered(work: Callable[[bytes], Kept]) -> Callable[[bytes], Kept]:
+    """Keep what some work said of short names; callers choose them, so that both their number and their length are bounded."""
+    kept = lru_cache(_REMEMBERED)(work)
+
+    @wraps(work)
+    def said(name: bytes) -> Kept:
+        return kept(name) if len(name) <= _LONGEST_REMEMBERED else work(name)
+
+    return said
 
 
 def target_of(base: bytes, path: bytes, query: bytes) -> bytes:
@@ -42,20 +55,20 @@ def target_of(base: bytes, path: bytes, query: bytes) -> bytes:
     return base + _UNWRITABLE.sub(lambda found: b"%%%02X" % found[0][0], asked)
 
 
-@lru_cache(_REMEMBERED)
+@remembered
 def goes_up(name: bytes) -> bool:
     """Whether a request header (lower-case) goes on to the upstream as it came."""
     return name not in NOT_FORWARDED and not name.startswith(FORWARDING_PREFIX) and not replaced(name.decode("latin-1"))
 
 
-@lru_cache(_REMEMBERED)
+@remembered
 def named_by(connection: bytes) -> frozenset[bytes]:
     """The header names that a `Connection` header names; it cannot name away what we wrote or judged a caller by."""
     names = {token.strip().lower() for token in connection.split(b",")}
     return frozenset(name for name in names if not _ours(name.decode("latin-1")))
 
 
-@lru_cache(_REMEMBERED)
+@remembered
 def readable(offered: bytes) -> bytes:
     """The encodings that an upstream is asked for, of those a caller offered."""
     parts = [part.partition(";") for part in offered.decode("latin-1").lower().replace(" ", "").split(",")]

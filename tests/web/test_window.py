@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -143,3 +146,54 @@ def test_a_client_that_leaves_while_its_body_goes_on(fail: str, windowed: Gatewa
         time.sleep(0.3)
     assert [record["answer"]["end"] for record in records] == ["client-gone"] * len(records) or fail == "refuse"
     assert len(keeping.got) == before
+
+
+class Hasty:
+    """An upstream that answers 401 as soon as it has a head, keeps the connection, and notes what comes on each."""
+
+    def __init__(self) -> None:
+        self.got: list[bytearray] = []
+        self._serving: list[threading.Thread] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self._serving.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+                self._serving[-1].start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        got = bytearray()
+        self.got.append(got)
+        with connection, contextlib.suppress(OSError):
+            while data := connection.recv(65_536):
+                if b"POST " in data:
+                    connection.sendall(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\n{}")
+                got += data
+
+    def close(self) -> None:
+        """Once the gateway is gone, and its connections with it."""
+        self._listening.close()
+        for thread in self._serving:
+            thread.join(10)
+
+
+def test_a_connection_on_which_some_of_a_body_is_still_owed_serves_nobody_else(host: str, tmp_path: Path) -> None:
+    """What came next would be taken for the rest of that body, and what stands in it for a request that nobody judged."""
+    hasty = Hasty()
+    settings = (
+        f"upstreams: {{openai: {{url: {hasty.url}}}}}\nlargest_body: 16MiB\ninspect_window: 4KiB\n"
+        "fail: {body-beyond-window: pass}\n"
+    )
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+    with gateway(tmp_path, settings, RULES, host) as running, socket.create_connection(("127.0.0.1", running.port)) as owing:
+        owing.settimeout(10)
+        owing.sendall(head.encode() + b"content-length: 9000\r\n\r\n" + body_of(9_000)[:8_000])
+        assert owing.recv(65_536).startswith(b"HTTP/1.1 401")
+        for _ in range(3):
+            assert httpx.post(running.url + CHAT, content=body_of(500), headers=JSON, timeout=10).status_code == 401
+    hasty.close()
+    assert [bytes(got).count(b"POST ") for got in hasty.got if b"content-length: 9000" in got] == [1]
