@@ -37,6 +37,7 @@ class UpstreamSettings:
     """One upstream: where it is, and how long (µs) to wait for a connection, between two reads, and for all of an answer.
 
     total: 0 for as long as it takes. proxy: the URL of an HTTP proxy on the way, with its password; empty for none.
+    connections: the most that are open at once. ca_file: authorities believed in place of the system's.
     """
 
     url: str
@@ -45,6 +46,8 @@ class UpstreamSettings:
     ask_usage: bool = True
     total: int = 0
     proxy: str = field(default="", repr=False)
+    connections: int = 1_024
+    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Config:
     lasting_key: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     inspect_window: int = LARGEST_BODY
+    waits: Mapping[str, int] = field(default_factory=dict)
 
 
 def bundled_rules() -> Path:
@@ -128,7 +132,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         upstreams={name: UpstreamSettings(**values) for name, values in entry["upstreams"].items()},
         fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
-        lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"],
+        lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
     )  # fmt: skip
 
 
@@ -155,6 +159,8 @@ def _causes(fail: Mapping[str, Fail], node: Node, needs_upstreams: bool, problem
             problems.add(place, f"unknown cause '{word}' in fail", mend)
         elif fail.get(word) is Fail.PASS and word == Cause.ROUTE_UNRECOGNISED and needs_upstreams:
             problems.add(place, "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'")
+        elif fail.get(word) is Fail.PASS and word == Cause.WEBSOCKET and needs_upstreams:
+            problems.add(place, "the process carries no WebSockets, so they cannot pass", "remove it from 'fail'")
         elif fail.get(word) is Fail.PASS and word == Cause.BODY_TOO_LARGE:
             problems.add(place, "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead")
 

@@ -55,6 +55,7 @@ class FailModes:
 UNPASSABLE: Final = frozenset({Cause.ROUTE_UNRECOGNISED, Cause.BODY_TOO_LARGE})
 CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.ROUTE_UNRECOGNISED: (404, Public("unknown-route", "This gateway does not serve this method and path.")),
+    Cause.WEBSOCKET: (403, Public("no-websockets", "WebSockets are not carried here; use the HTTP API with stream: true.")),
     Cause.MEDIA_TYPE: (415, Public("unsupported-media-type", "This endpoint does not take bodies of this type")),
     Cause.BODY_ENCODING: (415, Public("unsupported-encoding", "Send the body plain, or as gzip or deflate.")),
     Cause.BODY_TOO_LARGE: (413, Public("body-too-large", "The request body is larger than this gateway accepts.")),

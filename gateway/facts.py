@@ -19,6 +19,7 @@ class Cause(StrEnum):
     """Why an exchange could not be read as the protocol says. Each has a declared answer (see `gate.FailModes`)."""
 
     ROUTE_UNRECOGNISED = "route-unrecognised"
+    WEBSOCKET = "websocket"
     MEDIA_TYPE = "media-type"
     BODY_ENCODING = "body-encoding"
     BODY_TOO_LARGE = "body-too-large"

@@ -167,6 +167,13 @@ _UPSTREAM: Final = {
     "ask_usage": Field(flag("ask_usage"), default=True, doc="ask streams for their usage where the caller does not"),
     "total": Field(scalar(parse_duration, "total"), default=0, doc="time for a whole answer; else as long as it takes"),
     "proxy": Field(scalar(_proxy, "proxy"), default="", doc="an HTTP proxy on the way, such as http://user:password@host:3128"),
+    "connections": Field(whole("connections", 1), default=1_024, doc="open at once, at most; others wait for one"),
+    "ca_file": Field(path("ca_file"), doc="authorities whose certificates are believed, in place of the system's"),
+}
+_CLIENTS: Final = {
+    "head": Field(scalar(parse_duration, "head"), default=30 * SECOND, doc="for a request to begin, and its head to end"),
+    "body": Field(scalar(parse_duration, "body"), default=120 * SECOND, doc="between two pieces of a body"),
+    "take": Field(scalar(parse_duration, "take"), default=300 * SECOND, doc="for a client that takes nothing of an answer"),
 }
 _CACHE: Final = {
     "most": Field(whole("most", 1), default=100_000, doc="accounts held in memory"),
@@ -252,6 +259,7 @@ CONFIG_FIELDS: Final = {
     "mode": Field(one_of(Mode, "mode"), default=Mode.ENFORCE, doc="above every rule's own mode"),
     "upstreams": Field(entries(mapping(_UPSTREAM, "an upstream"), "upstreams"), default={}, doc="by protocol"),
     "routes": Field(listing(mapping(_ROUTE, "a route"), "routes"), default=[], doc="further paths, judged and passed on"),
+    "clients": Field(mapping(_CLIENTS, "clients"), default={key: one.default for key, one in _CLIENTS.items()}, doc="waits"),
     "identity": Field(mapping(_IDENTITY, "identity")),
     "client_address": Field(mapping(_CLIENT_ADDRESS, "client_address")),
     "geo": Field(mapping(_GEO, "geo")),

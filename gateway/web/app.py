@@ -19,9 +19,10 @@ from gateway.errors import StateError
 from gateway.gate import Gate
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch
+from gateway.values import SECOND
 from gateway.web.door import Assembly, assemble, wall_clock
 from gateway.web.intake import Head
-from gateway.web.lane import Service, lane_of
+from gateway.web.lane import Service, Waits, lane_of
 from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send
 from gateway.web.pool import Pools, Upstream
 from gateway.web.reload import Reloader
@@ -65,8 +66,9 @@ class Process:
     @property
     def protocol(self) -> type[Protocol]:
         """How the server of this process speaks HTTP: known routes go the lane, everything else to the app."""
+        waits = Waits(**{name: time / SECOND for name, time in self.assembly.config.waits.items()})
         spoken = protocol_for(self.assembly.config.settings.get("client_address", {}))
-        return lane_of(spoken, Service(self.assembly.door, self.pools, self.address))
+        return lane_of(spoken, Service(self.assembly.door, self.pools, self.address, waits))
 
     def health(self) -> dict[str, object]:
         """What works, what does not, and what is in force."""
@@ -84,6 +86,7 @@ class Process:
         reloads = self.reloader.health()
         if reloads["problem"]:
             problems.append(f"policy: the last reload was refused: {reloads['problem']}")
+        problems += [f"upstreams.{name}: {problem}" for name, problem in self.pools.problems().items()]
         parts["rules"] = self.gate.quarantine.health()
         if parts["rules"]["problem"]:
             problems.append(f"rules: {parts['rules']['problem']}")
@@ -97,7 +100,10 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
     clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.
     """
     assembly = assemble(config, clock)
-    upstreams = {name: Upstream(up.url, up.connect, up.read, up.total, up.proxy) for name, up in config.upstreams.items()}
+    upstreams = {
+        name: Upstream(up.url, up.connect, up.read, up.total, up.proxy, up.connections, up.ca_file)
+        for name, up in config.upstreams.items()
+    }
     process = Process(assembly, Pools(upstreams), Reloader(assembly.gate, config.policy, clock, config.source), address)
     judged = PolicyMiddleware(Proxy(process.pools), door=assembly.door, address=address)
     health = Health(process)

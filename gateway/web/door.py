@@ -116,12 +116,17 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
 
 
 def assemble_inside(
-    policy: str | Path | Sequence[str | Path] | None, file: str | Path | None, mode: Mode | None, sink: Sink | None
+    policy: str | Path | Sequence[str | Path] | None,
+    file: str | Path | None,
+    mode: Mode | None,
+    sink: Sink | None,
+    websockets: Fail | None = None,
 ) -> Assembly:
     """The parts for a middleware in somebody else's app, where unrecognised routes are the app's own and pass."""
     config = load_config(Path(file), needs_upstreams=False) if file is not None else default_config()
     named = [policy] if isinstance(policy, (str, Path)) else list(policy or ())
-    passing = FailModes({**config.fail.causes, Cause.ROUTE_UNRECOGNISED: Fail.PASS}, config.fail.state)
+    declared = {} if websockets is None else {Cause.WEBSOCKET: websockets}
+    passing = FailModes({**config.fail.causes, Cause.ROUTE_UNRECOGNISED: Fail.PASS, **declared}, config.fail.state)
     paths = tuple(Path(path) for path in named) or config.policy
     return assemble(replace(config, policy=paths, mode=mode or config.mode, fail=passing, upstreams={}), sink=sink)
 

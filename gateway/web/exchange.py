@@ -20,14 +20,13 @@ from gateway.gate import Gate
 from gateway.judgement import Judgement, Trace
 from gateway.protocol import Dialect
 from gateway.web.answers import REFERENCE_HEADER, error_answer
-from gateway.web.gathering import Gathering
+from gateway.web.gathering import Gathering, declared_length
 from gateway.web.intake import Body, Head, Intake
 from gateway.web.tap import NOTHING, Tap, asking
 
 Headers = list[tuple[bytes, bytes]]
 OWN_PREFIX: Final = "sluice-"
 REFERENCE: Final = REFERENCE_HEADER.decode()
-_MOST_DIGITS: Final = 18
 _OF_THE_BODY: Final = (b"content-encoding", b"content-length", b"transfer-encoding", b"accept-encoding")
 
 
@@ -106,7 +105,8 @@ class Exchange:
         self._first: int | None = None
         self._handed_over = self._asked = False
         self._unsized = False
-        self.gathering = Gathering(door.largest, door.window, door.passes_beyond, declared_length(head))
+        length = declared_length(head.header("content-length"))
+        self.gathering = Gathering(door.largest, door.window, door.passes_beyond, length)
         self.feed: Callable[[bytes], None] = self.gathering.feed
 
     @property
@@ -118,6 +118,11 @@ class Exchange:
     def partly(self) -> bool:
         """Whether the body is judged by a part of it, and goes on in parts."""
         return self.gathering.partly
+
+    @property
+    def heavy(self) -> bool:
+        """Whether reading the body takes so long that whoever reads it should not keep others waiting."""
+        return self.reads_body and self.gathering.heavy
 
     @property
     def unasked(self) -> bool:
@@ -201,10 +206,16 @@ class Exchange:
         return Refuse(status, [*headers, *((k.encode(), v.encode()) for k, v in extra or ())], body)
 
     def answer_head(self, status: int, headers: Headers) -> Headers:
-        """The answer begins; returns its headers with ours added."""
+        """The answer begins; returns its headers with ours added. Where that raises, nothing has begun."""
+        told = headers if self.ended is End.REFUSED else self._with_ours(headers)
         self._status = status
-        if self.ended is End.REFUSED:
-            return headers
+        return told
+
+    def withdraw(self) -> None:
+        """The head of the answer did not go out after all."""
+        self._status = None
+
+    def _with_ours(self, headers: Headers) -> Headers:
         named = {name.lower(): value for name, value in headers}
         kind = named.get(b"content-type", b"").decode("latin-1").lower()
         self.streaming = kind.startswith("text/event-stream")
@@ -282,14 +293,6 @@ class Exchange:
 
     def _sampled(self, outcome: Outcome) -> bool:
         return int(outcome.id[-8:], 16) < self.door.keep * 2**32
-
-
-def declared_length(head: Head) -> int:
-    """The Content-Length of a request, 0 where it has none; an absurd one counts as larger than anything."""
-    length = head.header("content-length") or ""
-    if not (length.isascii() and length.isdigit()):
-        return 0
-    return int(length) if len(length) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def replaced(name: str) -> bool:

@@ -8,8 +8,12 @@ at all it is refused, also where that shows only while it goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from gateway.facts import Cause
+
+HEAVY: Final = 2**20  # bytes: some ms as one document, many more as a batch of entries
+_MOST_DIGITS: Final = 18
 
 
 class Gathering:
@@ -53,6 +57,11 @@ class Gathering:
             return self.declared or None
         return sum(map(len, self._chunks))
 
+    @property
+    def heavy(self) -> bool:
+        """Whether there is so much to look at that it takes more than a moment."""
+        return not self.unwanted and min(self.size, self._window) > HEAVY
+
     def feed(self, chunk: bytes) -> None:
         """Some bytes, before it is judged."""
         self.size += len(chunk)
@@ -84,3 +93,10 @@ class Gathering:
     def write_anew(self, body: bytes) -> None:
         """Send this in its place."""
         self._chunks = [body]
+
+
+def declared_length(length: str | None) -> int:
+    """What a Content-Length says, 0 where there is none; an absurd one counts as larger than anything."""
+    if length is None or not (length.isascii() and length.isdigit()):
+        return 0
+    return int(length) if len(length) <= _MOST_DIGITS else 10**_MOST_DIGITS

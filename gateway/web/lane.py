@@ -6,7 +6,8 @@ Both kinds share one connection: answers go out in the order in which requests c
 
 Nothing is judged inside the parser, where an exception would be taken for the client's mistake. In-memory state is judged
 in place, without a task; only remote state and a directory that must be asked get one. Idle connections, and heads and bodies
-that do not come, are closed by one look over all connections per second, so that a request costs no timer.
+that do not come, and clients that take nothing of an answer, are closed by one look over all connections per second, so that
+a request costs no timer.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import urllib.parse
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import httptools
@@ -21,21 +23,38 @@ import httptools
 from gateway.web.exchange import Door, Exchange
 from gateway.web.intake import Head
 from gateway.web.pool import Pools
-from gateway.web.server import Protocol
+from gateway.web.server import Protocol, untaken
 from gateway.web.turn import Turn
 from gateway.web.wire import remembered
 
-HEAD_WAIT: Final = 30.0  # seconds for a request to begin on a new connection, and from its first byte to the end of its head
-BODY_WAIT: Final = 120.0  # seconds between two pieces of a body
-LOOK: Final = 1.0
+_LOOKS: Final = 4
+_LONGEST_LOOK: Final = 1.0
+_SHORTEST_LOOK: Final = 0.05
 _COLD: Final = (b"HEAD", b"CONNECT")
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long clients are waited for, in seconds, late by at most a quarter, or one second.
+
+    head: for a request to begin on a new connection, and from its first byte to the end of its head; body: between two pieces
+    of a body; take: for a client that takes nothing of what is sent to it.
+    """
+
+    head: float = 30.0
+    body: float = 120.0
+    take: float = 300.0
 
 
 class Service:
     """What all connections of a process share. address: the head as the host should have seen it, for tests that replay."""
 
-    def __init__(self, door: Door, pools: Pools, address: Callable[[Head], Head] | None = None) -> None:
+    def __init__(
+        self, door: Door, pools: Pools, address: Callable[[Head], Head] | None = None, waits: Waits | None = None
+    ) -> None:
         self.door, self.pools, self.address = door, pools, address
+        self.waits = waits or Waits()
+        self._pause = min(_LONGEST_LOOK, max(_SHORTEST_LOOK, min(self.waits.head, self.waits.body, self.waits.take) / _LOOKS))
         self.connections: set[Lane] = set()
         self._looking: asyncio.TimerHandle | None = None
 
@@ -43,14 +62,16 @@ class Service:
         """Close this connection when its client is awaited for too long."""
         self.connections.add(lane)
         if self._looking is None:
-            self._looking = lane.loop.call_later(LOOK, self._look, lane.loop)
+            self._looking = lane.loop.call_later(self._pause, self._look, lane.loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = loop.call_later(self._pause, self._look, loop) if self.connections else None
         now = loop.time()
         for lane in list(self.connections):
-            if lane.deadline and now > lane.deadline and lane.waits:
-                (lane.transport.abort if lane.flow.write_paused else lane.transport.close)()
-        self._looking = loop.call_later(LOOK, self._look, loop) if self.connections else None
+            if lane.stuck(now):
+                lane.transport.abort()
+            elif lane.deadline and now > lane.deadline and lane.waits:
+                lane.transport.close()
 
 
 class Lane(Protocol):
@@ -62,12 +83,14 @@ class Lane(Protocol):
     service: ClassVar[Service]
 
     deadline = 0.0
+    _unsent = 0
+    _taken_at = 0.0
     _front: Any = None
     _ready = _working = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.deadline = self.loop.time() + HEAD_WAIT
+        self.deadline = self.loop.time() + self.service.waits.head
         self.service.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,14 +107,22 @@ class Lane(Protocol):
     def waits(self) -> bool:
         """Whether it is the client's turn to send."""
         cycle: Any = self.cycle
-        if self.flow.write_paused and self._idle:
-            return True
         return (
             cycle is None or cycle.response_complete or (isinstance(cycle, Turn) and cycle is self._front and cycle.awaits_body)
         )
 
+    def stuck(self, now: float) -> bool:
+        """Whether the client has taken nothing for too long of what is to be sent; also of what is left after the last answer.
+
+        What waits becomes less only where the client takes some, and it is paused long before it can become much more.
+        """
+        before, self._unsent = self._unsent, untaken(self.transport)
+        if not self._unsent or self._unsent < before or not before:
+            self._taken_at = now
+        return now - self._taken_at > self.service.waits.take
+
     def _answering(self, cycle: Any) -> bool:
-        return cycle.exchange.begun if isinstance(cycle, Turn) else super()._answering(cycle)
+        return cycle.begun if isinstance(cycle, Turn) else super()._answering(cycle)
 
     @property
     def _idle(self) -> bool:
@@ -100,7 +131,7 @@ class Lane(Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._ready:
+        if self._ready and not self.transport.is_closing():  # else it was refused, and what came before it with it
             self._ready = False
             self._work()
 
@@ -123,7 +154,7 @@ class Lane(Protocol):
             return
         if self.flow.write_paused:  # the client takes nothing: nothing more is begun for it
             self.flow.pause_reading()
-            self.deadline = self.loop.time() + BODY_WAIT
+            self.deadline = 0.0
             return
         self._go_on()
 
@@ -142,7 +173,7 @@ class Lane(Protocol):
             return
         self._in_head, self._head_size = True, 0
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self.deadline = self.loop.time() + HEAD_WAIT
+        self.deadline = self.loop.time() + self.service.waits.head
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head and not self._declining:
@@ -173,7 +204,7 @@ class Lane(Protocol):
         cycle: Any = self.cycle
         if isinstance(cycle, Turn):
             cycle.take(body)
-            self.deadline = self.loop.time() + BODY_WAIT
+            self.deadline = self.loop.time() + self.service.waits.body
             self._ready = self._ready or cycle.ready
         else:
             super().on_body(body)
@@ -201,7 +232,7 @@ class Lane(Protocol):
             return
         self._ready = True
         if cycle.more_body:
-            self.deadline = self.loop.time() + BODY_WAIT
+            self.deadline = self.loop.time() + self.service.waits.body
             cycle.welcome()
 
     def _turn(self) -> Turn | None:
@@ -240,9 +271,11 @@ class Lane(Protocol):
         if self._working:
             return
         self._working = True
-        while isinstance(self._front, Turn) and self._front.ready:
-            self._front.judge()
-        self._working = False
+        try:
+            while isinstance(self._front, Turn) and self._front.ready:
+                self._front.judge()
+        finally:
+            self._working = False
 
 
 @remembered

@@ -9,6 +9,7 @@ refuses (two lengths, a length and chunks, folded lines) is no answer. Nothing i
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -33,6 +34,7 @@ class Broke(Enum):
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed out"
     CUT = "cut"
+    BUSY = "busy"
 
 
 class Listener(Protocol):
@@ -61,6 +63,7 @@ class Link(asyncio.Protocol):
         self.unfinished = False  # some of the request is still to be sent: whatever comes next would be taken for that
         self.reads = self.served = 0
         self._pool, self._close, self._now = pool, close, now
+        self._poll = _polling(transport)
         self._listener: Listener | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers: Headers = []
@@ -72,6 +75,14 @@ class Link(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         return self._listener is None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and nothing has come that nobody asked for, its end included, as far as this machine knows.
+
+        The kernel is asked, because what it has may still wait for its turn in the loop.
+        """
+        return not self.transport.is_closing() and not (self._poll is not None and self._poll(0))
 
     def ask(self, listener: Listener, head: bytes, body: bytes, *, bare: bool) -> None:
         """Send a request; bare: its answer has no body whatever its head says (HEAD)."""
@@ -86,7 +97,8 @@ class Link(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """More of the request's body, framed."""
         self.touched = self._now()
-        self.transport.write(data)
+        if not self.transport.is_closing():  # its end is told by `connection_lost`
+            self.transport.write(data)
 
     def hang_up(self) -> None:
         """The asker wants no more: the connection goes with the answer it would still bring."""
@@ -141,6 +153,7 @@ class Link(asyncio.Protocol):
         if not self._status:
             self._pieces.clear()
         if whole:
+            self.hold(False)
             self._listener = None
             sent = not self.unfinished and not self.transport.get_write_buffer_size()
             if sent and self._reusable and self._complete and not broken:
@@ -234,3 +247,13 @@ class Link(asyncio.Protocol):
         if self._status:
             self._complete = True
             self._reusable = self._parser.should_keep_alive()  # later it always says no
+
+
+def _polling(transport: asyncio.Transport) -> Callable[[int], object] | None:
+    """What tells whether something waits to be read on a connection; None where the system has no such call."""
+    opened = transport.get_extra_info("socket")
+    if opened is None or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(opened.fileno(), select.POLLIN)
+    return poll.poll

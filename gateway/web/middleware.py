@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.decision import Mode, Outcome
+from gateway.enforcement import Fail
 from gateway.facts import End
 from gateway.gate import Sink
 from gateway.values import SECOND
@@ -20,6 +21,8 @@ from gateway.web.door import assemble_inside
 from gateway.web.exchange import Door, Exchange, Forward, Refuse, replaced
 from gateway.web.intake import Head
 from gateway.web.server import CONNECTION
+from gateway.web.sockets import handshake, refuse, told
+from gateway.web.steps import aside
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -43,13 +46,14 @@ class Handle:
 
 
 class PolicyMiddleware:
-    """Judges every HTTP request before `app` sees it.
+    """Judges every HTTP request, and every WebSocket's handshake, before `app` sees it.
 
     policy: packs, or folders of packs (or one); the bundled ones if left out. config: a gateway.yaml whose identity, geo,
     state, audit and other sections are used (its `listen` and `upstreams` are not, nor `client_address.proxy_protocol`: the
     server before the app sees the connection first, and has to read PROXY headers itself). mode: the overall mode. sink:
     receives every settled judgement, besides the file that `config` names. door: everything assembled already, in place of
-    the rest. address: the head as the host should have seen it, for tests that replay traffic.
+    the rest. address: the head as the host should have seen it, for tests that replay traffic. websockets: whether a WebSocket
+    may pass on a path of a protocol, where nobody looks at what is said on it: refused, unless this or `config` declares it.
 
     Raises ConfigError or PolicyError.
     """
@@ -64,33 +68,34 @@ class PolicyMiddleware:
         sink: Sink | None = None,
         door: Door | None = None,
         address: Callable[[Head], Head] | None = None,
+        websockets: Fail | None = None,
     ) -> None:
         self.app = app
         self.address = address or (lambda head: head)
-        assembly = assemble_inside(policy, config, mode, sink) if door is None else None
+        assembly = assemble_inside(policy, config, mode, sink, websockets) if door is None else None
         self.trail = assembly.trail if assembly else None
         self.door: Door = assembly.door if assembly else door  # type: ignore[assignment]
         self._lookup = assembly.registry.lookup if assembly else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                if scope["type"] == "lifespan":
-                    await self._end()
+        socket = scope["type"] == "websocket"
+        if not socket and scope["type"] != "http":
+            await (self._live(scope, receive, send) if scope["type"] == "lifespan" else self.app(scope, receive, send))
             return
         if self.door.refresher is not None:
             self.door.refresher.tick()
         exchange = Exchange(self.door, self.address(head_of(scope)))
-        if not await _read_body(exchange, scope, receive):
+        if not socket and not await _read_body(exchange, scope, receive):
             return
-        facts = exchange.facts()
+        facts = await aside(exchange.facts) if exchange.heavy else exchange.facts()
+        if socket:
+            facts = handshake(self.door.intake, exchange, facts)
         if self.door.intake.must_ask(facts):
             facts = await self.door.intake.look_up(exchange.head, facts)
         judgement = await self.door.gate.judge_remote(facts)
         try:
-            await self._carry_out(exchange.judged(judgement), exchange, scope, receive, send)
+            plan = exchange.judged(judgement)
+            await (self._carry_socket if socket else self._carry_out)(plan, exchange, scope, receive, send)
         except asyncio.CancelledError:
             await self._settle(exchange, End.CLIENT_GONE)
             raise
@@ -98,6 +103,23 @@ class PolicyMiddleware:
             await self._settle(exchange, End.UPSTREAM_CUT if exchange.begun else End.UPSTREAM_FAILED)
             raise
         await self._settle(exchange, End.UPSTREAM_CUT)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app's lifespan. We end before the server hears that the app has: from then on it may stop the loop."""
+        ended = False
+
+        async def ending(message: MutableMapping[str, Any]) -> None:
+            nonlocal ended
+            if not ended and message["type"].startswith("lifespan.shutdown."):
+                ended = True
+                await self._end()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, ending)
+        finally:
+            if not ended:
+                await self._end()
 
     async def _end(self) -> None:
         """The host stops: write what is to be written, and let go of what was assembled here."""
@@ -125,17 +147,19 @@ class PolicyMiddleware:
         if isinstance(plan, Refuse):
             await answer(plan, tapped)
             return
-        if plan.delay:
-            await asyncio.sleep(plan.delay / SECOND)
-        assert exchange.judgement is not None
-        state = {**scope.get("state", {}), "sluice": Handle(exchange.judgement.outcome, exchange, plan)}
-        came = plan.kept([(name.lower(), value) for name, value in scope["headers"]])
-        headers = [pair for pair in came if not replaced(pair[0].decode("latin-1"))] + plan.added
-        if plan.rewritten:
-            headers.append((b"content-length", b"%d" % len(exchange.body())))
-        await self.app({**scope, "headers": headers, "state": state}, replayed(exchange, receive), tapped)
+        await self.app(await _passed(plan, exchange, scope), replayed(exchange, receive), tapped)
         if exchange.gathering.overrun and not exchange.begun:
             await answer(exchange.too_much(), tapped)
+
+    async def _carry_socket(
+        self, plan: Refuse | Forward, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if isinstance(plan, Refuse):
+            await refuse(plan, exchange, scope.get("extensions"), receive, send)
+        else:
+            await self.app(await _passed(plan, exchange, scope), receive, told(exchange, send))
+        if exchange.begun:
+            await self._settle(exchange, End.COMPLETE)
 
     async def _settle(self, exchange: Exchange, end: End) -> None:
         found = exchange.finish(end)
@@ -155,7 +179,7 @@ def head_of(scope: Scope) -> Head:
     client, below = scope.get("client"), str(scope.get("root_path", ""))
     connection = scope.get("extensions", {}).get(CONNECTION, {}).get("id")
     return Head(
-        method=scope["method"],
+        method=scope.get("method", "GET"),  # which is how a WebSocket begins
         path=str(scope["path"]).removeprefix(below),
         query=scope.get("query_string", b"").decode("latin-1"),
         http_version=scope.get("http_version", "1.1"),
@@ -164,6 +188,19 @@ def head_of(scope: Scope) -> Head:
         connection=connection,
         raw_path=(scope.get("raw_path") or b"").decode("latin-1").removeprefix(below),
     )
+
+
+async def _passed(plan: Forward, exchange: Exchange, scope: Scope) -> Scope:
+    """The scope as the app sees it, once the request may go on."""
+    if plan.delay:
+        await asyncio.sleep(plan.delay / SECOND)
+    assert exchange.judgement is not None
+    state = {**scope.get("state", {}), "sluice": Handle(exchange.judgement.outcome, exchange, plan)}
+    came = plan.kept([(name.lower(), value) for name, value in scope["headers"]])
+    headers = [pair for pair in came if not replaced(pair[0].decode("latin-1"))] + plan.added
+    if plan.rewritten:
+        headers.append((b"content-length", b"%d" % len(exchange.body())))
+    return {**scope, "headers": headers, "state": state}
 
 
 async def answer(plan: Refuse, send: Send) -> None:

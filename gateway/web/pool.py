@@ -1,45 +1,48 @@
 """Connections to one upstream: opened by aiohttp's connector, kept here between requests, and the time-outs of all of them.
 
 The connector brings name look-ups with a cache, happy eyeballs, TLS with one context for all, and HTTP proxies; it is asked
-only where no idle connection is at hand. Time-outs are kept by one look over all connections a few times in the time they
-allow, so that a request costs no timer; they are late by at most a quarter.
+only where no idle connection is at hand. Proxies are those of the settings: the environment's (`HTTPS_PROXY` and its kin) are
+not looked at, as a gateway's way out is not to depend on who started it. So many connections are open at most; who finds none
+waits for the next that comes free, in order, as long as connecting may take. Time-outs are kept by one look over all
+connections a few times in the time they allow, so that a request costs no timer; they are late by at most a quarter.
 """
 
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
+import logging
+import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from gateway.decision import Public
+from gateway.errors import ConfigError, Place, Problem
 from gateway.values import SECOND
-from gateway.web.exchange import Headers
-from gateway.web.link import Broke, Link, Listener
-from gateway.web.wire import LAST_CHUNK, chunk_of
+from gateway.web.link import Broke, Link
 
 IDLE: Final = 15 * SECOND  # many servers close after 20 s or more; a call that meets such a close fails
 MOST_IDLE: Final = 512
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-NO_UPSTREAM: Final = (502, Public("no-upstream", "No upstream is set up for this protocol."))
-FAILURES: Final = {
-    Broke.UNREACHABLE: (502, Public("upstream-unreachable", "The upstream could not be reached.")),
-    Broke.TIMED_OUT: (504, Public("upstream-timeout", "The upstream did not answer in time.")),
-    Broke.CUT: (502, Public("upstream-interrupted", "The upstream broke off its answer.")),
-}
+MOST: Final = 1_024  # as Envoy's clusters have unless told otherwise; a connection is a file, and callers' are as many again
 _LOOKS: Final = 4
 _LONGEST_LOOK: Final = 1.0
+_logger: Final = logging.getLogger(__name__)
+
+
+class Full(Exception):
+    """As many connections are open as may be, and none came free in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """Where a protocol's requests go. Times are µs: to connect, between two reads of an answer, and for all of it (0: any).
 
-    proxy: the URL of an HTTP proxy on the way, empty where there is none.
+    proxy: the URL of an HTTP proxy on the way, empty where there is none. connections: the most that are open at once.
+    ca_file: the authorities whose certificates are believed, in place of the system's.
     """
 
     url: str
@@ -47,13 +50,18 @@ class Upstream:
     read: int = 300 * SECOND
     total: int = 0
     proxy: str = ""
+    connections: int = MOST
+    ca_file: Path | None = None
 
 
 class Pool:
-    """The connections to one upstream. `open` and everything after it needs a running loop."""
+    """The connections to one upstream. `open` and all after it needs a running loop. Raises ConfigError for a bad ca_file.
 
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+    problem: why the last try to connect failed, empty since one succeeded.
+    """
+
+    def __init__(self, upstream: Upstream, name: str = "") -> None:
+        self.upstream, self.name = upstream, name
         url = URL(upstream.url.rstrip("/"), encoded=True)
         self._proxy = URL(upstream.proxy) if upstream.proxy else None
         self._url = url
@@ -64,7 +72,13 @@ class Pool:
         if forwarded and self._proxy is not None and self._proxy.user is not None:
             basic = aiohttp.encode_basic_auth(self._proxy.user, self._proxy.password or "")
             self.lines += b"proxy-authorization: " + basic.encode() + b"\r\n"
+        self._tls: ssl.SSLContext | bool = True  # aiohttp's own context, which believes what the system does
+        if url.scheme == "https" and upstream.ca_file is not None:
+            self._tls = _believing(upstream.ca_file, name)
         self.opened = 0
+        self.problem = ""
+        self._taken = 0  # connections open or being opened
+        self._waiting: OrderedDict[asyncio.Future[Link | None], None] = OrderedDict()
         self._idle: list[Link] = []
         self._links: set[Link] = set()
         self._connector: aiohttp.TCPConnector | None = None
@@ -87,22 +101,58 @@ class Pool:
             link.fail(Broke.CUT)
 
     def take(self) -> Link | None:
-        """An idle connection, the one used last, if there is one."""
+        """An idle connection, the one used last, if there is one that its other side has not closed."""
         while self._idle:
             link = self._idle.pop()
-            if not link.transport.is_closing():
+            if link.usable:
                 return link
+            link.drop()
         return None
 
     async def connect(self) -> Link:
-        """A new connection. Raises TimeoutError, or OSError or aiohttp.ClientError where the upstream cannot be reached."""
+        """A connection where none is idle: a new one, or, where as many are open as may be, the next that comes free.
+
+        Raises Full, TimeoutError, or OSError or aiohttp.ClientError where the upstream cannot be reached.
+        """
+        while self._taken >= self.upstream.connections:
+            link = await self._next()
+            if link is None:
+                break
+            if link.usable:
+                return link
+            link.drop()
+        else:
+            self._taken += 1
+        try:
+            link = await self._new()
+        except BaseException as error:  # whoever leaves meanwhile gives the place back too
+            self._place_free(None)
+            if isinstance(error, Exception):
+                self._troubled(error)
+            raise
+        self.problem = ""
+        return link
+
+    def give(self, link: Link) -> None:
+        """Keep a connection for the next request."""
+        self._place_free(link)
+
+    def forget(self, link: Link) -> None:
+        """A connection is gone."""
+        if link in self._links:
+            self._links.discard(link)
+            if link in self._idle:
+                self._idle.remove(link)
+            self._place_free(None)
+
+    async def _new(self) -> Link:
         if self._connector is None:
             raise ConnectionError("this process is closing")
         seconds = self.upstream.connect / SECOND
-        request = aiohttp.ClientRequest("GET", self._url, loop=self.loop, proxy=self._proxy)
+        request = aiohttp.ClientRequest("GET", self._url, loop=self.loop, proxy=self._proxy, ssl=self._tls)
         opened = await self._connector.connect(request, [], aiohttp.ClientTimeout(connect=seconds, sock_connect=seconds))
         transport = opened.transport
-        if transport is None:
+        if transport is None or transport.is_closing():  # its end was told to nobody who would tell us
             opened.close()
             raise ConnectionError("closed as soon as it was open")
         link = Link(self, transport, opened.close, self.loop.time)
@@ -111,21 +161,45 @@ class Pool:
         self.opened += 1
         return link
 
-    def give(self, link: Link) -> None:
-        """Keep a connection for the next request."""
-        if len(self._idle) < MOST_IDLE:
+    async def _next(self) -> Link | None:
+        """What comes free next: a connection, or (None) the place of one, for whoever has waited longest."""
+        waiter: asyncio.Future[Link | None] = self.loop.create_future()
+        self._waiting[waiter] = None
+        try:
+            async with asyncio.timeout(self.upstream.connect / SECOND):
+                return await waiter
+        except BaseException as error:  # out of time, or gone: what was handed over in the same moment is the next one's
+            self._waiting.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled():
+                self._place_free(waiter.result())
+            if isinstance(error, TimeoutError):
+                raise Full from None
+            raise
+
+    def _place_free(self, link: Link | None) -> None:
+        """A connection, or (None) the place of one, came free."""
+        while self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(link)
+                return
+        if link is None:
+            self._taken -= 1
+        elif len(self._idle) < MOST_IDLE:
             self._idle.append(link)
         else:
             link.drop()
 
-    def forget(self, link: Link) -> None:
-        """A connection is gone."""
-        self._links.discard(link)
-        if link in self._idle:
-            self._idle.remove(link)
+    def _troubled(self, error: Exception) -> None:
+        """Remember why there is no connection, and tell operators, unless they were told the same last."""
+        told = f"{self.upstream.url}: {_reason(error, self.name)}"
+        if told != self.problem:
+            _logger.warning("upstream %s, %s", self.name, told)
+        self.problem = told
 
     def _look(self) -> None:
         """Close what has been idle for long, and give up what takes too long."""
+        self._looking = self.loop.call_later(self._pause, self._look)
         now, up = self.loop.time(), self.upstream
         read, total = up.read / SECOND, up.total / SECOND
         for link in list(self._links):
@@ -134,14 +208,13 @@ class Pool:
                     link.drop()
             elif (now - link.touched > read and not link.waits_for_us) or (total and now - link.asked > total):
                 link.fail(Broke.TIMED_OUT)
-        self._looking = self.loop.call_later(self._pause, self._look)
 
 
 class Pools:
     """The upstreams of a process, by protocol."""
 
     def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self._pools = {name: Pool(upstream) for name, upstream in upstreams.items()}
+        self._pools = {name: Pool(upstream, name) for name, upstream in upstreams.items()}
         self.get: Callable[[str], Pool | None] = self._pools.get
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -151,6 +224,10 @@ class Pools:
         for pool in self._pools.values():
             pool.open(self._connector)
 
+    def problems(self) -> dict[str, str]:
+        """Why the last try to connect failed, by protocol, where it did."""
+        return {name: pool.problem for name, pool in self._pools.items() if pool.problem}
+
     async def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
@@ -158,97 +235,31 @@ class Pools:
             await self._connector.close()
 
 
-class Caller(Listener):
-    """Whoever asks an upstream: takes a connection, or has one opened, and asks once more where that is safe.
+def _believing(file: Path, name: str) -> ssl.SSLContext:
+    """TLS with these authorities alone. Raises ConfigError."""
+    try:
+        context = ssl.create_default_context(cafile=str(file))
+    except OSError as error:  # so are those of TLS
+        problem = Problem(Place(f"upstreams.{name}.ca_file"), f"{file}: {_system(error)}", "name a PEM file with certificates")
+        raise ConfigError([problem]) from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
-    Safe is what RFC 9110 §9.2.2 and RFC 9112 §9.3.1 allow a proxy: an idempotent method, on a connection that had served
-    before and closed with nothing come back. A POST is never sent twice: that it was not processed cannot be known from a
-    closed connection. It fails with 502, and connections are not kept idle for long.
-    """
 
-    _link: Link | None = None
-    _opening: asyncio.Task[None] | None = None
-    _pool: Pool
-    _method = ""
-    _data: tuple[bytes, bytes] = (b"", b"")
-    _again = False
-    _partly = False
-    _in_chunks = False
-    _uploaded = False
-    _waiting: list[bytes] | None = None
+def _reason(error: Exception, name: str) -> str:
+    """Why there is no connection, and how to mend it, without a password that may stand in a URL."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
+        return f"its certificate is not believed: {why}; name its authority's file in upstreams.{name}.ca_file"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the way with {error.status}; see upstreams.{name}.proxy"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy cannot be reached: {_system(error)}; see upstreams.{name}.proxy"
+    if isinstance(error, TimeoutError):
+        return f"no connection in time; see upstreams.{name}.connect"
+    return f"it cannot be reached: {_system(error)}; see upstreams.{name}.url"
 
-    def call(self, pool: Pool, method: str, head: bytes, body: bytes) -> None:
-        """Send a request with all of its body."""
-        self._pool, self._method, self._data = pool, method, (head, body)
-        link = pool.take()
-        if link is None:
-            self._opening = pool.loop.create_task(self._open())
-        else:
-            self._ask(link)
 
-    def call_with_more(self, pool: Pool, method: str, head: bytes, body: bytes, *, in_chunks: bool) -> None:
-        """Send a request with the beginning of its body; `upload` sends the rest. Such a request is sent once only."""
-        self._partly, self._in_chunks, self._waiting = True, in_chunks, []
-        self.call(pool, method, head, chunk_of(body) if in_chunks else body)
-
-    def upload(self, data: bytes, last: bool) -> None:
-        """More of the body. What comes before there is a connection waits for it."""
-        self._uploaded = self._uploaded or last
-        if self._in_chunks:
-            data = chunk_of(data) + (LAST_CHUNK if last else b"")
-        if self._waiting is not None:
-            self._waiting.append(data)
-            self.upload_full(True)
-        elif self._link is not None:
-            self._link.unfinished = not last
-            self._link.send(data)
-
-    def hang_up(self) -> None:
-        """Want no answer any more."""
-        if self._opening is not None:
-            self._opening.cancel()
-            self._opening = None
-        if self._link is not None:
-            link, self._link = self._link, None
-            link.hang_up()
-
-    @abstractmethod
-    def arrived(self, status: int, headers: Headers, sized: bool, chunk: bytes, last: bool) -> None: ...
-
-    @abstractmethod
-    def broken(self, why: Broke) -> None:
-        """There is no whole answer, and no further try."""
-
-    @abstractmethod
-    def upload_full(self, full: bool) -> None: ...
-
-    def lost(self, why: Broke, *, stale: bool) -> None:
-        self._link = None
-        if stale and not self._again and not self._partly and self._method in IDEMPOTENT:
-            self._again = True
-            self._opening = self._pool.loop.create_task(self._open())
-        else:
-            self.broken(why)
-
-    def _ask(self, link: Link) -> None:
-        self._link = link
-        link.unfinished = self._partly and not self._uploaded
-        link.ask(self, *self._data, bare=self._method == "HEAD")
-        if self._waiting:
-            link.send(b"".join(self._waiting))
-            self.upload_full(link.full)
-        self._waiting = None
-
-    async def _open(self) -> None:
-        try:
-            link = await self._pool.connect()
-        except TimeoutError:
-            why = Broke.TIMED_OUT
-        except Exception:  # the library may raise what it does not name; the asker is answered all the same
-            why = Broke.UNREACHABLE
-        else:
-            self._opening = None
-            self._ask(link)
-            return
-        self._opening = None
-        self.broken(why)
+def _system(error: Exception) -> str:
+    inner = getattr(error, "os_error", error)
+    return getattr(inner, "strerror", None) or type(inner).__name__

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import struct
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, cast
 
@@ -26,11 +27,33 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.addresses import Networks, number
 from gateway.web.proxied import Opening, Refused
 
+try:
+    import fcntl
+    import termios
+except ImportError:  # not everywhere
+    fcntl = None  # type: ignore[assignment]
+
 CONNECTION: Final = "sluice.connection"
 LARGEST_HEAD: Final = 256 * 2**10
 TOO_LARGE: Final = b"The request line and headers are too large."
 INVALID: Final = "Invalid HTTP request received."
 HEADER_WAIT: Final = 10.0  # seconds for a whole PROXY header; the specification asks for at least 3
+
+
+def untaken(transport: asyncio.Transport) -> int:
+    """How many bytes written are still here: those the kernel would not take, and with them those its other side has not.
+
+    Of the latter only some systems tell. A kernel may hold megabytes, and asks for no more before a good part of them is gone.
+    """
+    waiting = transport.get_write_buffer_size()
+    opened = transport.get_extra_info("socket")
+    if not waiting or opened is None or fcntl is None:
+        return waiting
+    try:
+        (held,) = struct.unpack("i", fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(4)))
+    except OSError:
+        return waiting
+    return waiting + int(held)
 
 
 class Protocol(HttpToolsProtocol):
@@ -40,10 +63,23 @@ class Protocol(HttpToolsProtocol):
     _in_head = False
     _head_size = 0
     _declining = False
+    _serving: Any = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._name()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Told to the request that is being served too; uvicorn tells it to the newest one, which may wait behind it."""
+        serving, self._serving = self._serving, None
+        super().connection_lost(exc)
+        if serving is not None and not serving.response_complete:
+            serving.disconnected = True
+            serving.message_event.set()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._serving = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _name(self) -> None:
         """Give the connection its id; a caller without an address has connections of its own all the same."""
@@ -51,10 +87,15 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        rest: bytes | memoryview = data
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
+            while rest:
+                try:
+                    self.parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as offer:
+                    rest = memoryview(rest)[offer.args[0] :]
+                    self._decline()
         except httptools.HttpParserError:
             self._refuse(INVALID)
             return
@@ -92,14 +133,14 @@ class Protocol(HttpToolsProtocol):
         self._declining = False
         super().on_message_complete()
 
-    def _decline(self, rest: bytes) -> None:
-        """Read the body after all, with a new parser that is told how the body is framed and nothing else."""
+    def _decline(self) -> None:
+        """Have the body read after all, by a new parser that is told how the body is framed and nothing else."""
         framing = [b"%s: %s\r\n" % pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
         self._declining = True
         self.read_body_after_all()
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n" + rest)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
 
     def read_body_after_all(self) -> None:
         """The request that was taken for complete is not."""
@@ -116,8 +157,8 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response(message)
 
     def _answering(self, cycle: Any) -> bool:
-        """Whether the answer to this request has begun to go out."""
-        return bool(cycle.response_started)
+        """Whether this request is being served, so that what is wrong is a later one, or there is an answer to spoil."""
+        return bool(cycle.response_started or not cycle.more_body)
 
     def _refuse_head(self) -> None:
         if self.cycle is None or self.cycle.response_complete:

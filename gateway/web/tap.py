@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import zlib
 from typing import Any, Final
@@ -35,10 +36,12 @@ _SPEAKS: Final = re.compile(rb'"usage(?:Metadata)?"\s*+:\s*+(?!null)')
 _ENDS: Final = (b"\n\n", b"\r\n\r\n")
 
 # An event that holds a signature, an encrypted item, or begins an answer that can be gone on from.
-_ISSUES: Final = re.compile(rb'signature|encrypted_content|redacted_thinking|"response\.created"', re.IGNORECASE)
+_ISSUES: Final = (b"ignature", b"encrypted_content", b"redacted_thinking", b'"response.created"')  # also thoughtSignature
 MOST_ISSUED: Final = 16
 NOTHING: Final = Hearing()
 _DECODER: Final = msgspec.json.Decoder()
+_logger: Final = logging.getLogger(__name__)
+_told: Final[set[str]] = set()
 
 _MODEL_KEYS: Final = ("model", "modelVersion")
 
@@ -64,7 +67,7 @@ class Tap:
         if encoding not in _WBITS and encoding not in ("", "identity"):
             self._readable = False
         self._plain = self._events and self._readable and self._inflate is None
-        self._skips = self._plain and not hearing.issued
+        self._skips = self._plain
         self._strip = Strip(dialect) if asked and self._plain else None
         self._held = bytearray()
         self._searched = 0
@@ -77,10 +80,18 @@ class Tap:
 
     def feed(self, chunk: bytes) -> None:
         """Look at some bytes of the answer."""
-        if self._skips and self.model and not self._held and _USAGE not in chunk and chunk.endswith(_ENDS):
-            return  # whole events that say nothing of usage: nearly every piece of nearly every stream
-        if not self._readable:
-            return
+        if self._skips and self.model and not self._held and chunk.endswith(_ENDS):
+            spoken = chunk.find(_USAGE)
+            told = spoken >= 0 and _SPEAKS.search(chunk, spoken) is not None
+            if not told and not (self._hearing.issued and _issues(chunk)):
+                return  # whole events that say nothing of usage: nearly every piece of nearly every stream
+        if self._readable:
+            try:
+                self._look_at(chunk)
+            except Exception as error:  # whatever a dialect does, the bytes pass
+                self._give_up(error)
+
+    def _look_at(self, chunk: bytes) -> None:
         if self._inflate is not None:
             try:
                 chunk = self._inflate.decompress(chunk, MOST_JSON)
@@ -103,6 +114,13 @@ class Tap:
 
     def close(self) -> None:
         """The answer is over: read what was gathered."""
+        try:
+            self._read_rest()
+        except Exception as error:  # as in `feed`
+            self._give_up(error)
+        self._held.clear()
+
+    def _read_rest(self) -> None:
         if self._readable and self._held:
             data = bytes(self._held)
             if self._events:
@@ -111,7 +129,16 @@ class Tap:
                 self._end_of_document(data)
             else:
                 self._document(data)
+
+    def _give_up(self, error: Exception) -> None:
+        """A dialect broke, which may be third-party code: what it cannot read is unknown, and the answer goes on."""
+        self._readable = self._skips = False
+        self._lost = True
         self._held.clear()
+        told = f"{self._dialect.name}: {type(error).__name__}"
+        if told not in _told:  # as many as there are protocols and classes of errors
+            _told.add(told)
+            _logger.error("usage was not read, as the protocol %s broke; said once\n", told, exc_info=error)
 
     def _cut(self) -> None:
         start = 0
@@ -127,7 +154,7 @@ class Tap:
 
     def _event(self, event: bytes) -> None:
         told = (_USAGE in event and _SPEAKS.search(event)) or (not self.model and b'"model' in event)
-        if not told and not (self._hearing.issued and _ISSUES.search(event)):
+        if not told and not (self._hearing.issued and _issues(event)):
             return
         data = b"\n".join(line[5:].lstrip() for line in event.splitlines() if line.startswith(b"data:"))
         if data.startswith(b"{"):
@@ -169,6 +196,12 @@ class Tap:
             self.said = heard.text[:LONGEST_SAID]
 
 
+def _issues(data: bytes) -> bool:
+    """Whether it may hold what a later call hands back: four looks of a few ns are quicker than one at any of four."""
+    one, two, three, four = _ISSUES
+    return one in data or two in data or three in data or four in data
+
+
 def asking(dialect: Dialect | None, facts: Facts, body: bytes | None = None) -> bytes | None:
     """The body (as it was read, unless given) that has a stream say its usage too; None where that is not ours to ask for."""
     sent = facts.body if body is None else body
@@ -192,8 +225,11 @@ class Strip:
 
     def feed(self, chunk: bytes) -> bytes:
         """Some bytes of the stream; returns those that may go on."""
-        if not self._held and not self._passing and _USAGE not in chunk and chunk.endswith(_ENDS):
-            return chunk
+        if not self._held and not self._passing and chunk.endswith(_ENDS):
+            if _USAGE not in chunk:
+                return chunk
+            if chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:  # one event, as most pieces are
+                return self._kept(chunk)
         self._held += chunk
         out, start = bytearray(), 0
         for found in _BLANK_LINE.finditer(self._held, self._searched):
@@ -217,4 +253,7 @@ class Strip:
         if self._passing or _USAGE not in event:
             return event
         bare = event.lstrip(b"\r\n")  # empty lines before it stay, whether they came with it or with the one before
-        return event[: len(event) - len(bare)] + self._without(bare)
+        try:
+            return event[: len(event) - len(bare)] + self._without(bare)
+        except Exception:  # as above; the caller sees what was asked for in its name, which does no harm
+            return event

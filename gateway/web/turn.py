@@ -9,15 +9,15 @@ connection ends. Whatever happens, the exchange is settled once and the connecti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gateway.decision import Public
 from gateway.facts import End, Facts
 from gateway.values import SECOND
+from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller
 from gateway.web.exchange import Exchange, Forward, Headers, Refuse
 from gateway.web.link import Broke
-from gateway.web.pool import FAILURES, NO_UPSTREAM, Caller
+from gateway.web.steps import Steps, aside
 from gateway.web.wire import BODILESS, CONTINUE, LAST_CHUNK, answer_head, chunk_of, request_head, target_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _DEFECT_HEADERS: Final = [(b"content-type", b"text/plain; charset=utf-8"), (b"co
 _CLOSE: Final = (b"connection", b"close")
 
 
-class Turn(Caller):
+class Turn(Caller, Steps):
     """One request on one connection, and its answer.
 
     asked: method, raw path and query as sent; headers: names in lower case; old: the client speaks HTTP/1.0. The names
@@ -40,12 +40,13 @@ class Turn(Caller):
         self, lane: Lane, exchange: Exchange, asked: tuple[str, bytes, bytes], headers: Headers, keep_alive: bool, old: bool
     ) -> None:
         self.lane, self.exchange = lane, exchange
+        self._logger, self._loop, self._tasks = lane.logger, lane.loop, lane.tasks
         self.keep_alive = keep_alive
         self.more_body = True
         self.response_complete = False
         self.begun = False
         self._asked, self._headers, self._old = asked, headers, old
-        self._gone = self._chunked = self._too_large = False
+        self._gone = self._chunked = self._too_large = self._head_out = False
         self._drained = 0
         self._early: list[bytes] | None = []  # of the body, what came while it was judged by its beginning
         self._timer: asyncio.TimerHandle | None = None
@@ -119,20 +120,25 @@ class Turn(Caller):
 
     def _judge(self) -> None:
         door = self.exchange.door
+        if self.exchange.heavy:
+            self._spawn(self._judge_remotely(None))
+            return
         facts = self.exchange.facts()
         if door.gate.local and not door.intake.must_ask(facts):
             self._carry_out(self.exchange.judged(door.gate.judge(facts)))
         else:
             self._spawn(self._judge_remotely(facts))
 
-    async def _judge_remotely(self, facts: Facts) -> None:
+    async def _judge_remotely(self, facts: Facts | None) -> None:
         exchange, door = self.exchange, self.exchange.door
         try:
+            if facts is None:  # nobody else waits while it is read
+                facts = await aside(exchange.facts)
             if door.intake.must_ask(facts):
                 facts = await door.intake.look_up(exchange.head, facts)
             judgement = await door.gate.judge_remote(facts)
         except Exception as error:  # as below: whatever broke, the client is answered
-            self._defect(error)
+            self._broke(error)
         else:
             self._guarded(lambda: self._carry_out(exchange.judged(judgement)))
 
@@ -198,6 +204,7 @@ class Turn(Caller):
             if self._chunked:
                 chunk = chunk_of(chunk) + LAST_CHUNK if last else chunk_of(chunk)
         if not self._gone and (head or chunk):
+            self._head_out = True
             self.lane.transport.write(head + chunk if head else chunk)
         if last:
             self._end(End.COMPLETE)
@@ -271,28 +278,20 @@ class Turn(Caller):
         else:
             self._spawn(gate.settle_remote(exchange.judgement, found))
 
-    def _spawn(self, work: Any) -> None:
-        """Run something that waits; the server waits for it when it stops."""
-        task = self.lane.loop.create_task(work)
-        self.lane.tasks.add(task)
-        task.add_done_callback(self.lane.tasks.discard)
-
-    def _guarded(self, step: Callable[..., None], *given: object) -> None:
-        try:
-            step(*given)
-        except Exception as error:  # a defect, ours or a plugin's: the client is answered, the record settled, the rest goes on
-            self._defect(error)
-
-    def _defect(self, error: Exception) -> None:
-        self.lane.logger.error("Exception in the lane\n", exc_info=error)
-        self.hang_up()
+    def _defect(self) -> None:
         self.keep_alive = False
-        if not self._gone and not self.response_complete:
-            if self.exchange.begun:
-                self._cut()
-            else:
-                head = answer_head(500, _DEFECT_HEADERS, chunked=False, close=True)
-                self.lane.transport.write(head + _DEFECT)
+        if not self._head_out:
+            self.exchange.withdraw()
+        self._all_of(self.hang_up, self._say_defect, self._settle_defect, self.lane.transport.close)
+
+    def _say_defect(self) -> None:
+        if self._gone or self.response_complete:
+            return
         self.response_complete = True
-        self._settle(End.UPSTREAM_CUT if self.exchange.begun else End.UPSTREAM_FAILED)
-        self.lane.transport.close()
+        if self._head_out:
+            self._cut()
+        else:
+            self.lane.transport.write(answer_head(500, _DEFECT_HEADERS, chunked=False, close=True) + _DEFECT)
+
+    def _settle_defect(self) -> None:
+        self._settle(End.UPSTREAM_CUT if self._head_out else End.UPSTREAM_FAILED)

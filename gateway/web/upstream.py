@@ -14,10 +14,11 @@ from urllib.parse import quote
 
 from gateway.decision import Public
 from gateway.facts import End
+from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller
 from gateway.web.exchange import Headers
 from gateway.web.link import Broke
 from gateway.web.middleware import Handle, Receive, Scope, Send, answer
-from gateway.web.pool import FAILURES, NO_UPSTREAM, Caller, Pool, Pools
+from gateway.web.pool import Pool, Pools
 from gateway.web.wire import request_head, target_of
 
 MOST_HELD: Final = 64 * 2**10
@@ -145,12 +146,14 @@ async def _fail(handle: Handle, status: int, public: Public, send: Send) -> None
 
 async def _watch(receive: Receive, asked: Asked, partly: bool) -> None:
     """Send on what is still to come of the body, and leave when the client does."""
-    if partly and not (await receive())["more_body"]:  # the part that was judged and is on its way
-        asked.upload(b"", last=True)
-        partly = False
-    while (message := await receive())["type"] != "http.disconnect":
-        if partly:
-            partly = bool(message.get("more_body"))
-            asked.upload(message.get("body", b""), last=not partly)
-            await asked.room()
-    asked.leave()
+    try:
+        if partly and not (await receive())["more_body"]:  # the part that was judged and is on its way
+            asked.upload(b"", last=True)
+            partly = False
+        while (message := await receive())["type"] != "http.disconnect":
+            if partly:
+                partly = bool(message.get("more_body"))
+                asked.upload(message.get("body", b""), last=not partly)
+                await asked.room()
+    finally:  # also where a server's receive breaks: nobody would tell us any more
+        asked.leave()

@@ -20,6 +20,11 @@ _ASKED: Final = b'"stream_options":{"include_usage":true}'
 _OPTIONS: Final = re.compile(rb'"stream_options"\s*:\s*(?:(null)|\{\s*)')
 _INCLUDE: Final = re.compile(rb'"include_usage"\s*:\s*(null|false)')
 _NOTHING: Final = re.compile(rb'"usage"\s*:\s*null\s*')
+# What follows the last key, or one with nothing but flat values behind it: the brace that ends the event, so it lies on top.
+_LAST: Final = re.compile(
+    rb"""\s*+:\s*+null(?P<behind>(?:\s*+,\s*+"[^"\\]*+"\s*+:\s*+(?:"[^"\\]*+"|[-+.\w]++))*+\s*+\}[\r\n]*+)\Z"""
+)
+_KEY: Final = b'"usage"'
 _SPACE: Final = b" \t\r\n"
 
 
@@ -65,6 +70,11 @@ def _says(raw: bytes, meant: dict[str, Any]) -> bool:
 
 def stripped(event: bytes) -> bytes:
     """One event without what was sent for our asking alone: nothing at all for the last one, `"usage": null` for others."""
+    at = event.find(_KEY)
+    if at > 0 and (last := _LAST.match(event, at + len(_KEY))) and event.startswith(b"data:") and event.count(b"data:") == 1:
+        before = event[:at].rstrip(b" \t")
+        if before.endswith(b","):
+            return before[:-1] + last["behind"]
     lines = [line for line in event.splitlines() if line.startswith(b"data:")]
     try:
         document = strict_json(b"\n".join(line[5:] for line in lines))

@@ -5,6 +5,7 @@ It remembers which request came on which connection, so that tests can see reuse
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -17,13 +18,17 @@ SIZED = HEAD + b"content-length: %d\r\n\r\n" % len(BODY)
 CHUNKS = b"5\r\n" + BODY[:5] + b"\r\n%x\r\n" % (len(BODY) - 5) + BODY[5:] + b"\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n" + CHUNKS
 LARGE = 64 * 2**20
+SOME = 40 * 2**10  # less than a server's buffer holds, so that such an answer ends before its client has taken it
 
 WRITES = {
     "sized": SIZED + BODY,
+    "some": HEAD + b"content-length: %d\r\n\r\n" % SOME + bytes(SOME),
     "chunked": CHUNKED + b"0\r\n\r\n",
     "trailers": CHUNKED + b"0\r\nx-late: 1\r\nx-usage: 2\r\n\r\n",
     "interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + SIZED + BODY,
     "switching": b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nhello",
+    "stream": HEAD.replace(b"application/json", b"text/event-stream") + b"transfer-encoding: chunked\r\n\r\n"
+    b"13\r\ndata: {\"usage\": 1}\n\r\n1\r\n\n\r\n0\r\n\r\n",
     "no_content": b"HTTP/1.1 204 No Content\r\nx-a: b\r\n\r\n",
     "not_modified": b"HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n",
     "both_framings": HEAD + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
@@ -60,6 +65,7 @@ class Keeping:
 
     def __post_init__(self) -> None:
         self.reading.set()
+        self._open: list[socket.socket] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self._socket.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -71,6 +77,12 @@ class Keeping:
     def close(self) -> None:
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """End every connection."""
+        while self._open:
+            with contextlib.suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -78,6 +90,7 @@ class Keeping:
             except OSError:
                 return
             self.connections += 1
+            self._open.append(connection)
             threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:

@@ -385,3 +385,31 @@ def test_the_middleware_asks_too_and_lets_go_at_the_end(tmp_path: Path) -> None:
         assert threading.active_count() > before + 1
     assert [judgement.view.get("account.id") for judgement in seen][:1] == ["id-0"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("directory")]
+
+
+def test_the_middleware_has_ended_when_the_server_hears_that_the_app_has(tmp_path: Path) -> None:
+    """From then on a server may stop the loop, and what is still awaited is cut off."""
+    filled(f"sqlite:///{tmp_path}/accounts.db")
+    (tmp_path / "gateway.yaml").write_text("identity: {directory: 'sqlite:///accounts.db'}\n")
+    (tmp_path / "pack.yaml").write_text(PACK)
+    left: dict[str, list[str]] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def live() -> None:
+        guarded = PolicyMiddleware(app, tmp_path / "pack.yaml", config=tmp_path / "gateway.yaml")
+        assert guarded._lookup is not None
+        await guarded._lookup.fetch(KEY, bytes(32))
+
+        async def receive() -> Any: ...
+
+        async def send(message: Any) -> None:
+            left[message["type"]] = [one.name for one in threading.enumerate() if one.name.startswith("directory")]
+
+        await guarded({"type": "lifespan"}, receive, send)
+
+    asyncio.run(live())
+    assert left["lifespan.startup.complete"]
+    assert not left["lifespan.shutdown.complete"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -32,10 +33,11 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": told})
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+@contextlib.contextmanager
+def serving(app: Any) -> Iterator[int]:
+    """Where the app is served, by this protocol, in a thread."""
     chosen = free_port()
-    config = uvicorn.Config(echo, port=chosen, http=Protocol, ws="none", lifespan="off", log_level="error")
+    config = uvicorn.Config(app, port=chosen, http=Protocol, ws="none", lifespan="off", log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -45,6 +47,12 @@ def port() -> Iterator[int]:
     yield chosen
     server.should_exit = True
     thread.join(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving(echo) as found:
+        yield found
 
 
 def answers(port: int, pieces: list[bytes], count: int = 1) -> list[dict[str, Any]]:
@@ -87,6 +95,30 @@ def test_an_upgrade_without_a_body_leaves_the_connection_usable(port: int) -> No
     offer = b"GET /first HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
     found = answers(port, [offer, b"GET /second HTTP/1.1\r\nhost: a\r\n\r\n"], 2)
     assert [answer["path"] for answer in found] == ["/first", "/second"]
+
+
+def test_five_thousand_offers_in_one_go(port: int) -> None:
+    offer = b"GET /%d HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    found = answers(port, [b"".join(offer % number for number in range(5_000))], 5_000)
+    assert [answer["path"] for answer in found] == [f"/{number}" for number in range(5_000)]
+
+
+def test_a_request_that_is_served_is_told_that_its_client_is_gone_though_others_wait_behind_it() -> None:
+    told: list[str] = []
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        told.append(f"{scope['path']}: {message['type']}")
+
+    with serving(waiting) as port, socket.create_connection(("127.0.0.1", port), timeout=8) as connection:
+        connection.sendall(b"".join(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number for number in range(3)))
+        time.sleep(0.2)
+        connection.close()
+        deadline = time.monotonic() + PATIENCE
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert told == ["/0: http.disconnect"]
 
 
 def test_trailers_are_no_headers(port: int) -> None:

@@ -7,13 +7,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.facts import Usage
 from gateway.plugins.protocols.anthropic import Anthropic
 from gateway.plugins.protocols.gemini import Gemini
 from gateway.plugins.protocols.openai import OpenAI
+from gateway.plugins.protocols.stream_usage import stripped as without_ours
 from gateway.web.tap import MOST_EVENT, Strip, Tap
 
 CHAT = "chat.completions"
@@ -167,3 +168,40 @@ def test_only_the_question_is_added(body: dict[str, Any], indent: int | None, pl
 def test_only_streams_of_choices_are_asked() -> None:
     for route in ("responses", "embeddings", "messages"):
         assert OpenAI().ask_for_usage(route, ("stream",), b'{"stream": true}') is None
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.sampled_from(["", "a", '"usage":null', "data:", "}\n", '\\"usage\\"', "é"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["usage", "choices", "a", "x}"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["id", "choices", "usage", "obfuscation", "x"]), VALUES),
+        max_size=5,
+        unique_by=lambda pair: pair[0],
+    ),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " : ")]),
+    st.sampled_from(["\n\n", "\r\n\r\n"]),
+)
+def test_only_the_usage_on_top_is_taken_out(pairs: list[tuple[str, Any]], separators: tuple[str, str], end: str) -> None:
+    """Whatever stands beside, below and behind it, and however it is spelt."""
+    document = {"first": 1, **dict(pairs)}
+    event = f"data: {json.dumps(document, separators=separators)}{end}".encode()
+    left = without_ours(event)
+    if document.get("usage", 0) is not None:
+        assert left == event or document.get("choices") == []
+        return
+    told = json.loads(left.removeprefix(b"data:"))
+    meant = {key: value for key, value in document.items() if key != "usage"}
+    assert told in (meant, document)
+    assert told == meant or event.count(b'"usage"') > 1
+    assert left.endswith(end.encode())
