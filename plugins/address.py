@@ -127,13 +127,14 @@ class Resolver:
 
     trusted: networks of proxies whose word about the hop before them is believed. hops: in their place, how many hops are
     believed whatever their addresses; that nobody can come in past them is then the operator's to ensure. header: where
-    they write it. Where both are given, which gateway.yaml does not allow, `hops` counts.
+    they write it. Where both are given, which gateway.yaml does not allow, `hops` counts. believing: whether anybody is.
     """
 
-    __slots__ = ("_cut", "_most", "_read", "header", "hops", "trusted")
+    __slots__ = ("_cut", "_most", "_read", "believing", "header", "hops", "trusted")
 
     def __init__(self, trusted: Iterable[Network | str] = (), hops: int = 0, header: str = X_FORWARDED_FOR) -> None:
         self.trusted, self.hops, self.header = Networks(trusted), hops, header
+        self.believing = bool(self.trusted) or hops > 0
         self._cut, self._read, most = _HEADERS[header]
         self._most = min(hops, most) if hops else most
 
@@ -143,7 +144,7 @@ class Resolver:
         peer: the connection's other end. lines: every line of the configured header, in the order sent.
         """
         found = hop(peer) if peer else None
-        if self._believes(found):
+        if self.believing and self._believes(found):
             for said in islice(self._from_the_right(lines), self._most):
                 if said is None:
                     break
@@ -154,7 +155,7 @@ class Resolver:
 
     def believes(self, peer: str | None) -> bool:
         """Whether what this peer says in headers about its caller is believed."""
-        return self._believes(hop(peer) if peer else None)
+        return self.believing and self._believes(hop(peer) if peer else None)
 
     def _believes(self, found: int | None) -> bool:
         return self.hops > 0 or (found is not None and found in self.trusted)
@@ -183,7 +184,7 @@ def resolver_of(settings: Settings) -> Resolver:
 
 def register(registry: Registry, settings: Settings) -> None:
     resolver = resolver_of(settings)
-    header, believing = resolver.header, bool(resolver.trusted) or resolver.hops > 0
+    header, believing = resolver.header, resolver.believing
     remembered = lru_cache(CACHED)(resolver.resolve)
     believed = lru_cache(CACHED)(resolver.believes)
 

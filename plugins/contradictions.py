@@ -8,8 +8,9 @@ tells what honest traffic shows as well, most of it behind a company's proxy tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class HeaderTest:
             return False
         if self.equals is not None and value.strip() != self.equals:
             return False
-        return all(part in value for part in self.contains)
+        return all(map(value.__contains__, self.contains))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Row:
         made: list[tuple[object, Check]] = [
             (self.has, lambda sent: sent.names >= self.has),
             (self.lacks, lambda sent: not sent.any_begins(self.lacks)),
-            (self.values, lambda sent: all(test.holds(sent) for test in self.values)),
+            (self.values, lambda sent: all(map(HeaderTest.holds, self.values, repeat(sent)))),
             (self.http, lambda sent: sent.direct and sent.facts.http_version in self.http),
             (self.alpn, lambda sent: sent.ja4[8:10] in self.alpn),
             (self.wire, lambda sent: sent.wire in self.wire),
@@ -97,24 +98,55 @@ class Row:
         return tuple(check for written, check in made if written)
 
 
+Checked = tuple[str, tuple[Check, ...]]
+Sought = tuple[Callable[[Sent], Set[str]], Mapping[str, Sequence[Checked]]]
+
+# What a row cannot do without, and where a request shows such: most rows are passed over because a request shows none of it.
+_NEEDED: Final[tuple[tuple[Callable[[Row], Set[str]], Callable[[Sent], Set[str]]], ...]] = (
+    (lambda row: row.styles, lambda sent: sent.style),
+    (lambda row: row.shows, lambda sent: sent.traits),
+    (lambda row: row.declares, lambda sent: sent.tools),
+    (lambda row: row.has, lambda sent: sent.names),
+    (lambda row: {test.header for test in row.values}, lambda sent: sent.names),
+    (lambda row: {name for pair in row.order for name in pair}, lambda sent: sent.names),
+)
+
+
+_NOTHING: Final = frozenset({""})
+
+
+def _anything(sent: Sent) -> Set[str]:
+    return _NOTHING
+
+
+def _found_by(row: Row) -> tuple[Callable[[Sent], Set[str]], str]:
+    """One thing that a row cannot do without and where it is shown; the empty text for a row that can do without any."""
+    for needed, shown in _NEEDED:
+        if names := needed(row):
+            return shown, min(names)
+    return _anything, ""
+
+
 class Rows:
     """The rows of a table. Which of them speak of a claimed client is remembered by what it claims, for a bounded number."""
 
     def __init__(self, rows: tuple[Row, ...]) -> None:
         self.rows = rows
         self.weak = frozenset(row.name for row in rows if row.weak)
-        self._checks = {row.name: row.checks for row in rows}
-        self._of: dict[tuple[object, str, str | None], tuple[tuple[str, tuple[Check, ...]], ...]] = {}
+        self._places = tuple((row, *_found_by(row), (row.name, row.checks)) for row in rows)
+        self._of: dict[tuple[object, str, str | None], tuple[Sought, ...]] = {}
 
     def contradicted(self, sent: Sent) -> frozenset[str]:
         """The names of the rows that a request contradicts."""
         found = []
-        for name, checks in self._speaking_of(sent):
-            for check in checks:
-                if not check(sent):
-                    break
-            else:
-                found.append(name)
+        for shown, rows in self._speaking_of(sent):
+            for needed in rows.keys() & shown(sent):
+                for name, checks in rows[needed]:
+                    for check in checks:
+                        if not check(sent):
+                            break
+                    else:
+                        found.append(name)
         return frozenset(found)
 
     @property
@@ -122,14 +154,22 @@ class Rows:
         """For how many different claims it is remembered which rows speak of them."""
         return len(self._of)
 
-    def _speaking_of(self, sent: Sent) -> tuple[tuple[str, tuple[Check, ...]], ...]:
+    def _speaking_of(self, sent: Sent) -> tuple[Sought, ...]:
         claimed = (sent.runtime if isinstance(sent.runtime, str) else None, sent.agent[:LONGEST_AGENT], sent.facts.protocol)
         found = self._of.get(claimed)
         if found is None:
             if len(self._of) >= MOST_CLAIMS:
                 self._of.clear()
-            found = self._of[claimed] = tuple((row.name, self._checks[row.name]) for row in self.rows if row.speaks_of(sent))
+            found = self._of[claimed] = self._sought(sent)
         return found
+
+    def _sought(self, sent: Sent) -> tuple[Sought, ...]:
+        """The rows that speak of what a request claims, by what each cannot do without."""
+        found: dict[Callable[[Sent], Set[str]], dict[str, list[Checked]]] = {}
+        for row, shown, needed, checked in self._places:
+            if row.speaks_of(sent):
+                found.setdefault(shown, {}).setdefault(needed, []).append(checked)
+        return tuple(found.items())
 
 
 def _words(name: str) -> Field:

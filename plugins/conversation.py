@@ -46,8 +46,7 @@ def register(registry: Registry, settings: Settings) -> None:
     def keyed(parts: list[bytes]) -> str:
         digest = blake2b(key=hash_key, digest_size=8)
         for part in parts:
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
+            digest.update(len(part).to_bytes(8, "big") + part)
         return digest.hexdigest()
 
     def rooted(view: View) -> object:

@@ -25,7 +25,7 @@ from gateway.signals import Signal, View
 from gateway.values import BOOL, COUNTRY, INT, SECOND, STRING, Failed, Missing, set_of, timestamp_text
 
 CONTRACT: Final = ("billing", "kyc", "ownership")
-COUNTRIES: Final = ("client.country", *(f"account.{name}_country" for name in CONTRACT))
+SAID: Final = tuple((name, *[f"account.{name}_{what}" for what in ("country", "date", "source")]) for name in CONTRACT)
 NOTHING_KNOWN: Final = Missing("no source names a country")
 NOTHING_TO_COMPARE: Final = Missing("fewer than two sources name a country")
 NO_COUNTRY_DATABASE: Final = Missing("no country database")
@@ -71,7 +71,7 @@ class Evidence:
 
     def independent(self, view: View) -> list[Fact]:
         """What network and contract say: four facts, always in this order."""
-        return [self._network(view), *(_contract(name, view) for name in CONTRACT)]
+        return [self._network(view), *[_contract(view, *names) for names in SAID]]
 
     def all(self, view: View) -> object:
         return frozenset([str(fact) for fact in (*view.once(self.independent), self._forwarded(view))])
@@ -93,12 +93,12 @@ class Evidence:
         return Fact(name, country, _text(self._database.kind), self._database.built * SECOND, remark)
 
 
-def _contract(name: str, view: View) -> Fact:
-    found = view.get(f"account.{name}_country")
+def _contract(view: View, name: str, country: str, date: str, source: str) -> Fact:
+    found = view.get(country)
     if not isinstance(found, str):
         return Fact(name, _reason(found))
-    date = view.get(f"account.{name}_date")
-    return Fact(name, found, _text(view.get(f"account.{name}_source")), date if isinstance(date, int) else None)
+    when = view.get(date)
+    return Fact(name, found, _text(view.get(source)), when if isinstance(when, int) else None)
 
 
 def witnesses(facts: list[Fact]) -> dict[str, set[str]]:
@@ -110,31 +110,31 @@ def witnesses(facts: list[Fact]) -> dict[str, set[str]]:
     return said
 
 
-def _sources(facts: list[Fact]) -> object:
-    return len(set().union(*witnesses(facts).values()))
+def _countries(said: dict[str, set[str]]) -> object:
+    return frozenset(said) or NOTHING_KNOWN
 
 
-def _agreement(facts: list[Fact]) -> object:
-    return max((len(who) for who in witnesses(facts).values()), default=NOTHING_KNOWN)
+def _sources(said: dict[str, set[str]]) -> object:
+    return len(set().union(*said.values()))
 
 
-def _known(view: View) -> list[str]:
-    """The countries that network and contract name, each as often as it is named."""
-    return [found for name in COUNTRIES if isinstance(found := view.get(name), str)]
+def _agreement(said: dict[str, set[str]]) -> object:
+    return max(map(len, said.values())) if said else NOTHING_KNOWN
 
 
-def _countries(view: View) -> object:
-    return frozenset(_known(view)) or NOTHING_KNOWN
-
-
-def _conflict(view: View) -> object:
-    known = _known(view)
+def _conflict(facts: list[Fact]) -> object:
+    known = [fact.country for fact in facts if isinstance(fact.country, str)]
     return len(set(known)) > 1 if len(known) > 1 else NOTHING_TO_COMPARE
 
 
 def signals(evidence: Evidence) -> list[Signal]:
-    def of(told: Callable[[list[Fact]], object]) -> Callable[[View], object]:
-        return lambda view: told(view.once(evidence.independent))
+    independent = evidence.independent
+
+    def said(view: View) -> dict[str, set[str]]:
+        return witnesses(view.once(independent))
+
+    def of(told: Callable[[dict[str, set[str]]], object]) -> Callable[[View], object]:
+        return lambda view: told(view.once(said))
 
     travel = "travel, VPN, cloud egress, a stale database; companies with offices in several countries"
     return [
@@ -142,11 +142,11 @@ def signals(evidence: Evidence) -> list[Signal]:
                "what network, billing, kyc, ownership and a forwarded address each say of the country, with source and date",
                evidence.all),
         Signal("region.countries", set_of(COUNTRY), "every country that network, billing, kyc or ownership name",
-               _countries, missing="none of them names one", confounder=travel),
+               of(_countries), missing="none of them names one", confounder=travel),
         Signal("region.sources", INT, "how many independent witnesses name a country; a forwarded address is none",
                of(_sources), confounder="facts taken over from each other under different names", least=0),
         Signal("region.agreement", INT, "how many independent witnesses name the country that most of them name",
                of(_agreement), missing="none of them names one", confounder=travel, least=1),
         Signal("region.conflict", BOOL, "whether network, billing, kyc and ownership name different countries",
-               _conflict, missing="fewer than two of them name one", confounder=travel),
+               lambda view: _conflict(view.once(independent)), missing="fewer than two of them name one", confounder=travel),
     ]  # fmt: skip

@@ -20,6 +20,12 @@ PARAMETERS = {
 }  # fmt: skip
 NO_CALL = Missing("no model call could be read")
 NOT_SAID = Missing("the upstream did not say")
+NONE = Missing("none")
+NO_MODEL = Missing("no model named")
+NO_BATCH = Missing("the call is no batch")
+NOT_COUNTABLE = Missing("not sent, or no number that can be counted with")
+NO_NUMBER = Missing("not sent, or no number")
+NOT_ABOVE_ZERO = Missing("not sent, or not above zero")
 # lists and objects, which no `Call` keeps: being sent says it
 NESTED = frozenset({"stop", "stop_sequences", "response_format", "output_config", "guided_json", "reasoning", "thinking"})
 
@@ -37,7 +43,7 @@ def _text(name: str) -> Signal:
 
     def resolve(view: View) -> object:
         value = getattr(view.facts, name)
-        return str(value) if value is not None else Missing("none")
+        return str(value) if value is not None else NONE
 
     missing = "never" if name in ("method", "path") else "the exchange has none"
     return Signal(f"request.{name}", STRING, meaning, resolve, missing=missing)
@@ -45,18 +51,19 @@ def _text(name: str) -> Signal:
 
 def _model(view: View) -> object:
     call = view.facts.call
-    return (call.model if call and call.model else None) or Missing("no model named")
+    return (call.model if call and call.model else None) or NO_MODEL
 
 
 def _models(view: View) -> object:
     call = view.facts.call
-    named = (call.models or (call.model,)) if call else ()
-    return frozenset(name for name in named if name) or Missing("no model named")
+    if call is None or not (call.models or call.model):
+        return NO_MODEL
+    return frozenset([name for name in call.models if name] if call.models else [call.model]) or NO_MODEL
 
 
 def _entries(view: View) -> object:
     call = view.facts.call
-    return call.entries if call is not None and call.entries is not None else Missing("the call is no batch")
+    return call.entries if call is not None and call.entries is not None else NO_BATCH
 
 
 def _stream(view: View) -> object:
@@ -77,7 +84,7 @@ def _parameter(name: str) -> Signal:
         call = view.facts.call
         value = call.parameters.get(name) if call else None
         countable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
-        return value if countable else Missing("not sent, or no number that can be counted with")
+        return value if countable else NOT_COUNTABLE
 
     return Signal(f"request.{name}", INT, f"the request's {name} parameter", resolve, Cost.BODY, "not sent, or not whole")
 
@@ -86,21 +93,21 @@ def _parameters(view: View) -> object:
     call = view.facts.call
     if call is None:
         return NO_CALL
-    sent = [key for key, value in call.parameters.items() if value is not False]
-    return frozenset([PARAMETERS[key] for key in (*sent, *NESTED.intersection(view.facts.keys)) if key in PARAMETERS])
+    sent = [PARAMETERS[key] for key, value in call.parameters.items() if value is not False and key in PARAMETERS]
+    return frozenset([*sent, *[PARAMETERS[key] for key in NESTED.intersection(view.facts.keys)]])
 
 
 def _temperature(view: View) -> object:
     call = view.facts.call
     value = call.parameters.get("temperature") if call else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return Missing("not sent, or no number")
+        return NO_NUMBER
     return float(value)
 
 
 def _max_tokens(view: View) -> object:
     call = view.facts.call
-    return call.max_tokens if call is not None and call.max_tokens is not None else Missing("not sent, or not above zero")
+    return call.max_tokens if call is not None and call.max_tokens is not None else NOT_ABOVE_ZERO
 
 
 def _asks_for(name: str) -> Signal:

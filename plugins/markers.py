@@ -62,9 +62,10 @@ STRENGTH: Final = {kind: place for place, kind in enumerate(Specificity)}
 
 def _message(role: str) -> Callable[[Facts], tuple[str, ...]]:
     def find(facts: Facts) -> tuple[str, ...]:
-        messages = facts.call.messages if facts.call else ()
-        found = next((message for message in messages[:4] if message.role == role), None)
-        return (found.text,) if found else ()
+        for message in facts.call.messages[:4] if facts.call else ():
+            if message.role == role:
+                return (message.text,)
+        return ()
 
     return find
 
@@ -97,26 +98,29 @@ class Marker:
     expires: int
     specificity: Specificity
 
-    def found_in(self, text: str) -> bool:
-        """Whether a text is, holds or begins with the literal."""
-        if self.match is Match.CONTAINS:
-            return self.literal in text[:SEARCHED]
-        return text.startswith(self.literal) if self.match is Match.STARTS_WITH else text.strip() == self.literal
-
 
 class Group:
     """The markers that look at one part of a request."""
 
     def __init__(self, markers: Iterable[Marker]) -> None:
-        entries = tuple(markers)
-        self.literals = tuple(marker for marker in entries if marker.match is not Match.SHA256)
-        self.digests = {marker.literal: marker for marker in entries if marker.match is Match.SHA256}
+        by_match: dict[Match, dict[str, list[Marker]]] = {match: {} for match in Match}
+        for marker in markers:
+            by_match[marker.match].setdefault(marker.literal, []).append(marker)
+        self._equal, self._held, self._begin, self._digests = (by_match[match] for match in Match)
 
     def found(self, text: str) -> list[Marker]:
-        found = [marker for marker in self.literals if marker.found_in(text)]
-        if self.digests and len(text) <= LONGEST_HASHED:
-            hashed = self.digests.get(sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest())
-            found += [hashed] if hashed else []
+        """The markers whose literal a text is, holds or begins with."""
+        found: list[Marker] = []
+        for literal in self._held:
+            if text.find(literal, 0, SEARCHED) >= 0:
+                found += self._held[literal]
+        for literal in self._begin:
+            if text.startswith(literal):
+                found += self._begin[literal]
+        if self._equal:
+            found += self._equal.get(text.strip(), ())
+        if self._digests and len(text) <= LONGEST_HASHED:
+            found += self._digests.get(sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest(), ())
         return found
 
 
@@ -134,8 +138,8 @@ class Grouped:
     def found(self, facts: Facts) -> list[Marker]:
         """The markers that a request shows, expired ones too."""
         found: list[Marker] = []
-        for name, value in facts.headers:
-            if name in self.headers:
+        for name in self.headers.keys() & facts.first.keys():
+            for value in facts.header_values(name):
                 found += self.headers[name].found(value[:SEARCHED].lower())
         for parts, group in self.texts:
             for part in parts(facts):
@@ -210,8 +214,9 @@ class Markers:
 
     def found(self, facts: Facts) -> frozenset[str]:
         """The ids of the entries that the request shows and that have not expired at its time."""
-        self._seen = max(self._seen, facts.at)
-        return frozenset(marker.id for marker in self._file.content.found(facts) if marker.expires > facts.at)
+        if facts.at > self._seen:
+            self._seen = facts.at
+        return frozenset([marker.id for marker in self._file.content.found(facts) if marker.expires > facts.at])
 
     def strongest(self, ids: Iterable[str]) -> str | None:
         """The highest specificity of these entries; None of none."""

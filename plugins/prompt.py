@@ -26,7 +26,7 @@ from gateway.values import BOOL, INT, STRING, Missing, set_of
 
 NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
-SINGLE: Final = ("text_completion", "embeddings")
+SINGLE: Final = ("text_completion", "embeddings", "batch")
 RESULT_ROLES: Final = ("user", "tool", "function")
 MOST_TOOLS: Final = 1_024
 
@@ -53,8 +53,10 @@ class Frames:
 
 def first_said(call: Call) -> str | None:
     """The first text of the conversation's user that says something; None where there is none."""
-    texts = (message.text for message in call.messages if message.role == "user")
-    return next((text for text in texts if text and not text.isspace()), None)
+    for message in call.messages:
+        if message.role == "user" and message.text and not message.text.isspace():
+            return message.text
+    return None
 
 
 def last_said(call: Call) -> str:
@@ -98,7 +100,7 @@ def _has_tool_results(call: Call) -> object:
 
 
 def _length(call: Call) -> object:
-    return sum(len(message.text) for message in call.messages) + len(call.system)
+    return sum([len(message.text) for message in call.messages], len(call.system))
 
 
 def _schemas(call: Call) -> str:
@@ -120,13 +122,21 @@ def register(registry: Registry, settings: Settings) -> None:
     seed = int.from_bytes(blake2b(b"kin", key=hash_key, digest_size=4).digest(), "big")
     frames = Frames(seed)
 
-    def template(call: Call, said: str) -> object:
-        told = f"{call.operation}\0{frames.frame(call.system)[0]}\0{skeleton(said)}" if said else ""
-        return digest(told.encode("utf-8", "replace")) if told else NO_USER
+    def framed(view: View) -> tuple[str, str]:
+        return frames.frame(view.facts.call.system if view.facts.call is not None else "")
 
-    def kinned(call: Call, said: str) -> object:
-        told = f"{call.operation}\0{frames.frame(call.system)[1]}\0{kin(skeleton(said), seed)}" if said else ""
-        return digest(told.encode("utf-8", "replace")) if told else NO_USER
+    def of_frames(resolve: Callable[[tuple[str, str], str], str]) -> Callable[[View], object]:
+        def found(view: View) -> object:
+            call = view.facts.call
+            said = view.once(_said) if call is not None else ""
+            if call is None or not said:
+                return NO_CALL if call is None else NO_USER
+            return digest(f"{call.operation}\0{resolve(view.once(framed), skeleton(said))}".encode("utf-8", "replace"))
+
+        return found
+
+    template = of_frames(lambda frame, said: f"{frame[0]}\0{said}")
+    kinned = of_frames(lambda frame, said: f"{frame[1]}\0{kin(said, seed)}")
 
     def tools(call: Call) -> object:
         return digest(wording(_schemas(call))) if call.tools else Missing("no tools declared")
@@ -138,9 +148,9 @@ def register(registry: Registry, settings: Settings) -> None:
 
     registry.add_signals((
         Signal("prompt.template", STRING, "keyed hash of the prompt's frame: the same for one template filled with many things",
-               _of_said(template), Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
+               template, Cost.BODY, "no user text", "public templates shared by thousands; fixed product prompts"),
         Signal("prompt.kin", STRING, "keyed hash of one word of the system frame and one of the user's: frames share it as "
-               "often as they are alike, so that small edits and many paraphrases keep it", _of_said(kinned), Cost.BODY,
+               "often as they are alike, so that small edits and many paraphrases keep it", kinned, Cost.BODY,
                "no user text", "short questions that begin alike",
                "A. Broder, On the resemblance and containment of documents, 1997"),
         Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", _of_said(slots),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import islice
@@ -32,8 +33,10 @@ NOT_FORWARDED: Final = Missing("no forwarded public address")
 NO_MARKER: Final = Missing("no marker was found")
 STANDARD: Final = "forwarded"
 FORWARDED: Final = frozenset({STANDARD, "x-forwarded-for", "x-real-ip", "cf-connecting-ip", "true-client-ip"})
+CLIENT: Final = ("client.runtime", "client.wire_runtime", "client.json_style", "client.ja4")
 MOST_HOPS: Final = 16
 MOST_HOP: Final = 100
+CACHED: Final = 4_096
 MOST_FORWARDED: Final = 2_048
 _TURNS: Final = re.compile(r'\\.|[",]')
 
@@ -106,9 +109,18 @@ def _forwarded(view: View) -> object:
         return NOT_FORWARDED
     hops = [hop for name, value in sent for hop in _hops(name, value) if len(hop) <= MOST_HOP]
     own = view.get("client.ip")
-    found = (address(hop) for hop in hops[:MOST_HOPS])
-    claimed = next((hop for hop in found if hop and (hop.is_global or hop.is_reserved) and str(hop) != own), None)
-    return str(claimed) if claimed else NOT_FORWARDED
+    for hop in hops[:MOST_HOPS]:
+        claimed = _public(hop)
+        if claimed is not None and claimed != own:
+            return claimed
+    return NOT_FORWARDED
+
+
+@lru_cache(CACHED)
+def _public(hop: str) -> str | None:
+    """The address that one hop names, if it is none of a private network. hop: at most `MOST_HOP` characters."""
+    found = address(hop)
+    return str(found) if found and (found.is_global or found.is_reserved) else None
 
 
 def _tables(contradictions: Path, markers: Path) -> tuple[Table, Markers]:
@@ -159,7 +171,7 @@ def register(registry: Registry, settings: Settings) -> None:
 
 def _contradictions(table: Table, edge: Edge) -> tuple[Signal, ...]:
     def contradictions(view: View) -> object:
-        runtime, wire, style, ja4 = (view.get(f"client.{name}") for name in ("runtime", "wire_runtime", "json_style", "ja4"))
+        runtime, wire, style, ja4 = [view.get(name) for name in CLIENT]
         return table.rows.contradicted(Sent(view.facts, runtime, wire, style, ja4, direct=not edge.between(view.facts)))
 
     def count(view: View) -> object:

@@ -6,9 +6,9 @@ Everything is worked out of the facts when a row first asks for it, and once; no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from functools import cached_property
+from itertools import repeat
 from typing import Final
 
 from gateway.facts import Call, Facts
@@ -47,28 +47,25 @@ def _split_words(call: Call) -> bool:
     return call.system.find("\u200b", 0, SEARCHED) >= 0 and _SPLIT.search(call.system, 0, SEARCHED) is not None
 
 
-_TRAITS: Final = {
-    Trait.DERIVED_ACCOUNT: lambda call: bool(call.end_user) and _DERIVED.search(call.end_user[:1_024]) is not None,
-    Trait.TOOLS_ALIKE: lambda call: tools_alike(call.tools),
-    Trait.SPLIT_WORDS: _split_words,
-}
+_TRAITS: Final[tuple[tuple[Trait, Callable[[Call], bool]], ...]] = (
+    (Trait.DERIVED_ACCOUNT, lambda call: bool(call.end_user) and _DERIVED.search((call.end_user or "")[:1_024]) is not None),
+    (Trait.TOOLS_ALIKE, lambda call: tools_alike(call.tools)),
+    (Trait.SPLIT_WORDS, _split_words),
+)
 
 
 class Sent:
-    """One request, as the rows look at it: everything is worked out when a row first asks for it.
-
-    listed: the names of the headers, each behind a line end; None where one holds a line end itself.
-    """
+    """One request, as the rows look at it: everything is worked out when a row first asks for it."""
 
     def __init__(self, facts: Facts, runtime: object, wire: object, style: object, ja4: object, direct: bool) -> None:
-        self.facts, self.runtime, self.wire, self.direct = facts, runtime, wire, direct
+        self.facts, self.runtime, self.direct = facts, runtime, direct
+        self.wire = wire if isinstance(wire, str) else None
         self.style: frozenset[str] = style if isinstance(style, frozenset) else frozenset()
         self.ja4 = ja4 if isinstance(ja4, str) else ""
         self.names = facts.first.keys()
         self.agent = self.value("user-agent") or ""
-        listed = "\n" + "\n".join(self.names)
-        self.listed = listed if listed.count("\n") <= max(1, len(self.names)) else None
-        self._places: dict[str, int] | None = None
+        self._order: list[str] | None = None
+        self._traits: frozenset[Trait] | None = None
         self._tools: frozenset[str] | None = None
 
     def value(self, header: str) -> str | None:
@@ -81,21 +78,21 @@ class Sent:
 
     def any_begins(self, prefixes: tuple[str, ...]) -> bool:
         """Whether the name of a header begins with one of these."""
-        if self.listed is None:
-            return any(name.startswith(prefixes) for name in self.names)
-        return any("\n" + prefix in self.listed for prefix in prefixes)
+        return any(map(str.startswith, self.names, repeat(prefixes)))
 
     def before(self, first: str, second: str) -> bool:
         """Whether both headers were sent, the first one before the second."""
-        places = self.places
-        return first in places and second in places and places[first] < places[second]
+        if first not in self.names or second not in self.names:
+            return False
+        order = self.order
+        return order.index(first) < order.index(second)
 
     @property
-    def places(self) -> dict[str, int]:
-        """Where each header stands, by name: the first of it."""
-        if self._places is None:  # not a cached_property, whose lock costs more than this
-            self._places = {name: -place for place, (name, _) in enumerate(reversed(self.facts.headers))}
-        return self._places
+    def order(self) -> list[str]:
+        """The names of the headers, in the order sent."""
+        if self._order is None:  # not a cached_property, whose lock costs more than this
+            self._order = [name for name, _ in self.facts.headers]
+        return self._order
 
     @property
     def tools(self) -> frozenset[str]:
@@ -114,7 +111,9 @@ class Sent:
         known = dict(zip(call.tools[:MOST_TOOLS], call.schemas, strict=False))
         return all(needed.issubset(known.get(name, ())) for name, needed in wanted.items())
 
-    @cached_property
+    @property
     def traits(self) -> frozenset[Trait]:
-        call = self.facts.call
-        return frozenset(trait for trait, shown in _TRAITS.items() if shown(call)) if call else frozenset()
+        if self._traits is None:
+            call = self.facts.call
+            self._traits = frozenset([trait for trait, shown in _TRAITS if shown(call)]) if call else frozenset()
+        return self._traits

@@ -13,7 +13,7 @@ takes its seeds from a public benchmark shows it as well, and a private or parap
 from __future__ import annotations
 
 from binascii import Error, a2b_base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -41,7 +41,6 @@ _DROPPED: Final = bytes(byte for byte in range(0x80) if byte not in _KEPT and by
 _FIELDS: Final = ("id", "licence", "date", "source")
 
 
-@lru_cache(maxsize=8)  # both signals look at the same texts
 def sentences(text: str) -> list[bytes]:
     """The sentences of a plain text (`wording.plain`) as their letters and digits; shorter ones are left out. Linear."""
     told = text if text.isascii() else text.replace("。", ".")
@@ -62,11 +61,12 @@ class Hashes:
     checksums: frozenset[int] = frozenset()
     digests: dict[bytes, int] = field(default_factory=dict, repr=False)
 
-    def of(self, text: str) -> frozenset[str]:
-        """The ids of the sources of which a sentence stands in a plain text."""
-        checksums, digests = self.checksums, self.digests
-        likely = [digest(sentence) for sentence in sentences(text) if crc32(sentence) in checksums]
-        return frozenset([self.names[digests[one]] for one in likely if one in digests])
+    def of(self, told: Sequence[bytes]) -> frozenset[str]:
+        """The ids of the sources of which one of these sentences (`sentences`) is."""
+        if self.checksums.isdisjoint(map(crc32, told)):
+            return frozenset()
+        likely = map(digest, told)
+        return frozenset([self.names[self.digests[one]] for one in likely if one in self.digests])
 
 
 def load_hashes(path: Path) -> Hashes:
@@ -129,8 +129,9 @@ def looked_at(call: Call) -> list[str]:
     return [plain(text) for text in texts if len(text) >= SHORTEST // 4]
 
 
-def _looked_at(view: View) -> list[str]:
-    return looked_at(view.facts.call) if view.facts.call is not None else []
+def _sentences(view: View) -> list[bytes]:
+    """The sentences of a call: its texts are one for that, because a line end parts sentences."""
+    return sentences("\n".join(looked_at(view.facts.call))) if view.facts.call is not None else []
 
 
 def register(registry: Registry, settings: Settings) -> None:
@@ -139,10 +140,10 @@ def register(registry: Registry, settings: Settings) -> None:
     def known_suite(view: View) -> object:
         if view.facts.call is None:
             return NO_CALL
-        return frozenset().union(*[suites.of(text) for text in view.once(_looked_at)]) or NONE_KNOWN
+        return suites.of(view.once(_sentences)) or NONE_KNOWN
 
     def public(view: View) -> object:
-        return any(templates.of(text) for text in view.once(_looked_at)) if view.facts.call is not None else NO_CALL
+        return bool(templates.of(view.once(_sentences))) if view.facts.call is not None else NO_CALL
 
     registry.add_signals((
         Signal("prompt.known_suite", set_of(STRING),

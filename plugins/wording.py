@@ -7,8 +7,8 @@ looked at, up to a stated number of characters. Nothing leaves but hashes: `plug
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Final
 from unicodedata import category, normalize
 
@@ -24,9 +24,10 @@ OPENING_WORDS: Final = 16
 MOST_HEADINGS: Final = 24
 LONGEST_HEADING: Final = 80
 EDGE: Final = 240
+SHORTEST_IDENTIFIER: Final = 12
 
 _QUOTED: Final = re.compile(r"```.*?```|\"[^\"\n]{0,400}\"|'(?<!\w')[^'\n]{2,400}'(?!\w)", re.DOTALL)
-_IDENTIFIER: Final = re.compile(r"[\w-]{12,}")
+_IDENTIFIER: Final = re.compile(rf"[\w-]{{{SHORTEST_IDENTIFIER},}}")
 _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 _DIGIT: Final = re.compile(r"\d")
 _SPACE: Final = re.compile(r"[^\S\n]+")
@@ -46,35 +47,58 @@ _JAMO: Final = frozenset(map(chr, range(0x1100, 0x1200)))
 _JOINING: Final = ("Mn", "Mc", "Me", "Cf")
 
 
-@lru_cache(maxsize=8)  # several signals of one exchange look at the same text
+# a normalised text, as it is hashed too, and its kinds of letters beyond ASCII; None where they were not looked for
+Read = tuple[str, bytes, Set[str] | None]
+_NO_LETTERS: Final[Set[str]] = frozenset()
+
+
 def normalised(text: str) -> str:
     """What is invisible dropped, NFKC, case folded, runs of blanks made one. Linear in the length."""
-    text = folded(text)
-    blanks = "  " in text or "\t" in text or "\r" in text or "\f" in text or "\v" in text  # NFKC leaves no other blank
-    return _SPACE.sub(" ", text) if blanks else text
+    return _read(text)[0]
 
 
-def folded(text: str) -> str:
+@lru_cache(maxsize=8)  # several signals of one exchange look at the same text
+def _read(text: str) -> Read:
+    found, raw, kinds = _folded(text)
+    if b"  " in raw or b"\t" in raw or b"\r" in raw or b"\f" in raw or b"\v" in raw:  # NFKC leaves no other blank
+        found = _SPACE.sub(" ", found)
+        raw = found.encode("utf-8", "replace")
+    return found, raw, kinds
+
+
+def _folded(text: str) -> Read:
     """`composed` and case folded.
 
     Most texts hold a few kinds of letters beyond ASCII, so their ASCII is folded as bytes and each such letter replaced
     wherever it stands: that costs a fifth of folding every character by the tables of Unicode.
     """
     if text.isascii():
-        return text.lower()
+        found = text.lower()
+        return found, found.encode(), _NO_LETTERS
     raw = text.encode("utf-8", "surrogatepass")
     beyond = raw.translate(None, _ASCII)
-    if len(beyond) * _FEW > len(raw):
-        return _composed(text).casefold()
-    kinds, forms = set(beyond.decode("utf-8", "surrogatepass")), _forms()
-    if not forms.keys() >= kinds:
-        return _composed(text).casefold()
+    kinds = set(beyond.decode("utf-8", "surrogatepass")) if len(beyond) * _FEW <= len(raw) else set()
+    if not kinds or not _forms().keys() >= kinds:
+        found = _composed(text).casefold()
+        return found, found.encode("utf-8", "replace"), None
     raw = raw.lower()
-    for letter in kinds:
-        form = forms[letter]
-        if form != letter:
-            raw = raw.replace(letter.encode(), form.encode())
-    return raw.decode()
+    changed = _changed()
+    for letter in changed.keys() & kinds:
+        form = changed[letter]
+        raw = raw.replace(letter.encode(), form.encode())
+        kinds.update(form)
+    return raw.decode(), raw, kinds
+
+
+def folded(text: str) -> str:
+    """`composed` and case folded."""
+    return _folded(text)[0]
+
+
+@lru_cache(maxsize=1)
+def _changed() -> dict[str, str]:
+    """Those of `_forms` that do not stay as they are."""
+    return {letter: form for letter, form in _forms().items() if letter != form}
 
 
 @lru_cache(maxsize=1)
@@ -115,17 +139,18 @@ def plain(text: str) -> str:
     For looking at frames and shapes, not for telling texts apart. Only a text of which a third is blanks is searched for
     s p a c e d letters, so that all others pay for one count. Linear in the length.
     """
-    found = normalised(text)
+    found, raw, kinds = _read(text)
     if found.count(" ") * 3 > len(found):
-        found = normalised(_SPACED.sub(_joined, folded(text)))
-    if not found.isascii():
-        raw = found.encode("utf-8", "replace")
-        if raw.translate(None, _NOT_LEADING):  # letters such as those of the table begin with these bytes, ideographs do not
-            looks = _lookalikes()
-            kinds = set(raw.translate(None, _ASCII).decode())
-            for letter in looks.keys() & kinds:  # a few; translating every character costs five times as much
-                found = found.replace(letter, looks[letter])
+        found, raw, kinds = _read(_SPACED.sub(_joined, folded(text)))
+    looks = _lookalikes()
+    for letter in looks.keys() & (_kinds(raw) if kinds is None else kinds):  # a few; translating every character costs more
+        found = found.replace(letter, looks[letter])
     return found
+
+
+def _kinds(raw: bytes) -> set[str]:
+    """The kinds of letters beyond ASCII, if one of them begins with a byte that the letters of the table begin with."""
+    return set(raw.translate(None, _ASCII).decode()) if raw.translate(None, _NOT_LEADING) else set()
 
 
 def _joined(found: re.Match[str]) -> str:
@@ -152,66 +177,84 @@ def capped(text: str, most: int = LONGEST) -> str:
 def wording(text: str) -> bytes:
     """What a text says: normalised as far as that is done, the middle of a longer one as it is."""
     if len(text) <= MOST:
-        return _told(text)
-    return _told(capped(text, MOST)) + b"\0" + text[MOST * 3 // 4 : -(MOST // 4)].encode("utf-8", "replace")
+        return _read(text)[1]
+    return _read(capped(text, MOST))[1] + b"\0" + text[MOST * 3 // 4 : -(MOST // 4)].encode("utf-8", "replace")
 
 
-@lru_cache(maxsize=8)  # the same first and last texts are hashed by several signals
-def _told(text: str) -> bytes:
-    return normalised(text).encode("utf-8", "replace")
+def masked(text: str) -> str:
+    """The words of a text with what varies by nature (quotes, code, links, addresses, numbers, identifiers) as `_`."""
+    return _masked_words((_QUOTED.sub("_", text) if _quotes(text) else text).split())
 
 
-def masked(text: str, most: slice = slice(None)) -> str:
-    """The words of a text with what varies by nature (quotes, code, links, addresses, numbers, identifiers) as `_`.
+def _quotes(text: str) -> bool:
+    return '"' in text or "'" in text or "```" in text
 
-    most: which of the words, when quotes and code are masked already.
-    """
-    if '"' in text or "'" in text or "```" in text:
-        text = _QUOTED.sub("_", text)
-    words = text.split()[most]
-    if "@" in text or "://" in text or _DIGIT.search(text):
-        words = [word if word.isalpha() or word.strip(_MARKS).isalpha() else _masked_word(word) for word in words]
-    return " ".join(words)
+
+def _masked_words(words: list[str]) -> str:
+    """Words, joined again, with what varies by nature masked. Most have no need to be looked at one by one."""
+    text = " ".join(words)
+    if "@" in text or "://" in text or (_DIGIT.search(text) and max(map(len, words)) >= SHORTEST_IDENTIFIER):
+        return " ".join([word if word.isalpha() else _masked_word(word) for word in words])
+    return _NUMBER.sub("_", text)
 
 
 def _masked_word(word: str) -> str:
-    if "://" in word or 0 < word.find("@") < len(word) - 1:
+    if word.strip(_MARKS).isalpha():
+        return word
+    if "://" in word or 0 < word.find("@") < len(word) - 1 or word.isdecimal():
         return "_"
     if not _DIGIT.search(word):
         return word
-    return _NUMBER.sub("_", _IDENTIFIER.sub(lambda found: "_" if _DIGIT.search(found[0]) else found[0], word))
+    if len(word) >= SHORTEST_IDENTIFIER:
+        word = _IDENTIFIER.sub(lambda found: "_" if _DIGIT.search(found[0]) else found[0], word)
+    return _NUMBER.sub("_", word)
 
 
 @lru_cache(maxsize=8)  # `prompt.template` and `prompt.kin` look at the same one
 def skeleton(text: str) -> str:
     """The frame of one message: first words, heading lines in order, last words; volatile parts masked."""
     whole = plain(capped(text))
-    first = masked(_first(whole), slice(FIRST_WORDS))
     long = len(whole) > 2 * EDGE or len(whole.split()) > FIRST_WORDS + LAST_WORDS
-    last = masked(_last(whole), slice(-LAST_WORDS, None)) if long else ""
-    return first + "\n" + "\n".join(headings(whole)) + "\n" + last
+    last = _last(whole, LAST_WORDS) if long else ""
+    return _first(whole, FIRST_WORDS) + "\n" + "\n".join(headings(whole)) + "\n" + last
 
 
 def opening(text: str) -> str:
     """The frame of a system text: its first words and heading lines; what is filled in stands behind them."""
     whole = plain(capped(text))
-    return masked(_first(whole), slice(OPENING_WORDS)) + "\n" + "\n".join(headings(whole))
+    return _first(whole, OPENING_WORDS) + "\n" + "\n".join(headings(whole))
 
 
 def headings(whole: str) -> list[str]:
     """The first lines of a normalised text that frame rather than fill (`# Title`, `Title:`, `<tag>`), masked."""
-    lines = (masked(line) for line in whole.split("\n") if len(line) > 1 and _is_heading(line))
-    return list(islice(lines, MOST_HEADINGS))
+    lines = [
+        line
+        for line in map(str.strip, whole.split("\n"))
+        if 1 < len(line) <= LONGEST_HEADING
+        and (line[-1] == ":" or line[0] == "#" or (line[0] == "<" and line[-1] == ">"))
+    ]  # fmt: skip
+    return [masked(line) for line in lines[:MOST_HEADINGS]]
 
 
-def _is_heading(line: str) -> bool:
-    line = line.strip()
-    return 1 < len(line) <= LONGEST_HEADING and (line[-1] == ":" or line[0] == "#" or (line[0] == "<" and line[-1] == ">"))
+def _first(whole: str, most: int) -> str:
+    """The first words of the first `EDGE` characters, masked."""
+    begin = whole[: 2 * EDGE]
+    words = begin.split(None, most)[:most]
+    if _cut(words):
+        words = _QUOTED.sub("_", " ".join(begin.split())[:EDGE]).split()[:most]
+    return _masked_words(words)
 
 
-def _first(whole: str) -> str:
-    return " ".join(whole[: 2 * EDGE].split())[:EDGE]
+def _last(whole: str, most: int) -> str:
+    """The last words of the last `EDGE` characters, masked."""
+    end = whole[-2 * EDGE :]
+    words = end.rsplit(None, most)[-most:]
+    if _cut(words):
+        words = _QUOTED.sub("_", " ".join(end.split())[-EDGE:]).split()[-most:]
+    return _masked_words(words)
 
 
-def _last(whole: str) -> str:
-    return " ".join(whole[-2 * EDGE :].split())[-EDGE:]
+def _cut(words: list[str]) -> bool:
+    """Whether cutting their edge to `EDGE` characters, or masking quotes that may reach out of it, can change these words."""
+    text = " ".join(words)
+    return len(text) > EDGE or _quotes(text)

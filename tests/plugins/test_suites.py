@@ -41,7 +41,7 @@ def known(*texts: str) -> Hashes:
     ],
 )  # fmt: skip
 def test_an_item_is_known_in_any_layout(asked: str) -> None:
-    assert known(ITEM).of(plain(asked)) == {"ours"}
+    assert known(ITEM).of(sentences(plain(asked))) == {"ours"}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_an_item_is_known_in_any_layout(asked: str) -> None:
 )
 def test_another_text_is_not(asked: str) -> None:
     """A paraphrase is a known miss, and short sentences are anybody's."""
-    assert known(ITEM).of(plain(asked)) == frozenset()
+    assert known(ITEM).of(sentences(plain(asked))) == frozenset()
 
 
 def test_sentences_are_letters_and_digits_of_a_stated_length() -> None:
