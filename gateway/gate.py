@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Protocol
 
 from gateway.decision import Mode, Outcome, Room, Verdict
@@ -40,11 +40,16 @@ Asked = list[tuple[Batch, Replied | None]]
 
 
 class RemoteState(Protocol):
-    """State that is not in this process: a batch is awaited. Raises StateError when it does not answer."""
+    """State that is not in this process: a batch is awaited. Raises StateError when it does not answer.
+
+    `later` may keep a batch for some milliseconds, so that it goes with another one; `apply` does not wait.
+    """
 
     local: bool
 
     async def apply(self, batch: Batch) -> Reply: ...
+
+    async def later(self, batch: Batch) -> Reply: ...
 
     def health(self) -> dict[str, object]: ...
 
@@ -148,7 +153,7 @@ class Gate:
                 except StopIteration as done:
                     return done.value  # type: ignore[no-any-return]
                 asked.append((batch, None))
-                reply = await self._ask(self.state, batch)
+                reply = await self._ask(self.state.apply, batch)
                 asked[-1] = batch, reply
         except BaseException:  # whoever asked is gone, or something broke: nobody will settle what was taken
             await self._abandon(self.state, _abandoned(facts, asked))
@@ -162,19 +167,19 @@ class Gate:
         self.sink(judgement, answer)
 
     async def settle_remote(self, judgement: Judgement, answer: Answer) -> None:
-        """`settle`, with whatever state the gate has."""
+        """`settle`, with whatever state the gate has. A remote one takes it with the next batch, or soon after."""
         if isinstance(self.state, MemoryState):
             return self.settle(judgement, answer)
         if batch := _settling(judgement, answer):
-            reply = await self._ask(self.state, batch)
+            reply = await self._ask(self.state.later, batch)
             judgement.settle_error = str(reply) if isinstance(reply, StateError) else ""
         self.sink(judgement, answer)
         return None
 
-    async def _ask(self, state: RemoteState, batch: Batch) -> Replied:
+    async def _ask(self, carry: Callable[[Batch], Awaitable[Reply]], batch: Batch) -> Replied:
         riders = self._owed.board(batch)
         try:
-            reply = await state.apply(batch)
+            reply = await carry(batch)
         except StateError as error:
             self.state_failures += 1
             self._owed.lost(batch, riders)
@@ -188,7 +193,7 @@ class Gate:
     async def _abandon(self, state: RemoteState, batch: Batch) -> None:
         """Give back what an exchange took that ends while it is judged, however often it is cancelled."""
         if batch:
-            release = asyncio.ensure_future(self._ask(state, batch))
+            release = asyncio.ensure_future(self._ask(state.apply, batch))
             self._releasing.add(release)
             release.add_done_callback(self._releasing.discard)
             with contextlib.suppress(asyncio.CancelledError):  # the first one goes on to whoever asked
@@ -281,7 +286,7 @@ def _taken(batch: Batch, reply: Reply | None) -> list[Take]:
 
 
 def _settling(judgement: Judgement, answer: Answer) -> Batch:
-    view = judgement.view.over(answer)
+    view = judgement.view.over(answer, judgement.engine.after)
     batch = judgement.engine.settle(view, judgement.evaluated)
     unused = answer.end is End.UPSTREAM_FAILED or (answer.status or 0) >= _REFUSED_BY_UPSTREAM
     back = [*judgement.returns, *judgement.engine.settled(view, judgement.held, unused)]

@@ -101,36 +101,51 @@ class Distinct:
 
 
 class Tally:
-    """How often each code of a window was seen, by slot and in all."""
+    """How often each code of a window was seen, by slot and in all; of all codes together, and of the most frequent value."""
 
-    __slots__ = ("_counts", "_totals", "newest", "regular")
+    __slots__ = ("_counts", "_most", "_totals", "_whole", "newest", "regular")
 
     def __init__(self, newest: int, codes: Sequence[int], counts: Sequence[int], regular: int = 0) -> None:
         self.newest = newest
         self.regular = regular
-        self._counts = dict(zip(codes, counts, strict=True))
-        self._totals = totals_of(codes, counts)
+        self._most = self._whole = 0
+        self._lay_out(codes, counts)
 
     def add(self, at: int, value: int | str, window: Window) -> None:
         if at > self.newest:
             self._advance(at)
         if at > self.newest - SLICES:
             code = named(value, window, self._totals)
-            self._totals[code] = self._totals.get(code, 0) + 1
+            often = self._totals[code] = self._totals.get(code, 0) + 1
+            if often > self._most and code != OTHERS:
+                self._most = often
+            self._whole += 1
             code = code << SLOT_BITS | at & SLOT
             self._counts[code] = self._counts.get(code, 0) + 1
 
     def read(self, at: int, window: Window) -> Reading:
         if at > self.newest:
             self._advance(at)
-        return told(self._totals, window)
+        if window.kind is Count.QUANTILE:
+            return told(self._totals, window)
+        return self._most / self._whole if self._whole else None
 
     def _advance(self, at: int) -> None:
         codes = list(self._counts)
         left = [codes[place] for place in covered(codes, self.newest, at)]
-        self._counts = {code: self._counts[code] for code in left}
-        self._totals = totals_of(left, list(self._counts.values()))
+        self._lay_out(left, [self._counts[code] for code in left])
         self.newest = at
+
+    def _lay_out(self, codes: Sequence[int], counts: Sequence[int]) -> None:
+        self._counts = dict(zip(codes, counts, strict=True))
+        self._totals = totals_of(codes, counts)
+        self._whole = sum(counts)
+        self._most = most_of(self._totals)
+
+
+def most_of(totals: dict[int, int]) -> int:
+    """How often the most frequent value was seen."""
+    return max(totals.values() if OTHERS not in totals else [totals[code] for code in totals if code != OTHERS], default=0)
 
 
 def named(value: int | str, window: Window, totals: dict[int, int]) -> int:
@@ -155,9 +170,7 @@ def told(totals: dict[int, int], window: Window) -> Reading:
     if not whole:
         return None
     if window.kind is Count.TOP_SHARE:
-        if OTHERS in totals:
-            return max((count for code, count in totals.items() if code != OTHERS), default=0) / whole
-        return max(totals.values()) / whole
+        return most_of(totals) / whole
     left = rank_among(whole, window.rank)
     for place in sorted(totals):
         left -= totals[place]

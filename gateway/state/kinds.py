@@ -21,6 +21,7 @@ from gateway.state.cells import (
     CODES,
     FEW,
     FULL_BITS,
+    OTHERS,
     SHARE_CODE,
     SLOT,
     SLOT_BITS,
@@ -37,7 +38,7 @@ from gateway.state.cells import (
     told,
     totals_of,
 )
-from gateway.state.operations import SLICES, Count, Window, bin_of, bounded, edge_of
+from gateway.state.operations import LARGEST_AMOUNT, SLICES, Count, Window, bin_of, bounded, edge_of
 from gateway.state.pages import PAYLOAD, Page
 from gateway.values import AtLeast
 
@@ -98,8 +99,9 @@ def _summed(page: Page, where: int, newest: int, at: int, value: int | str | Non
                 return amount
         newest = at
     if value is not None and at > newest - SLICES:
-        slices[1 + (at & SLOT)] = bounded(slices[1 + (at & SLOT)] + bounded(int(value)))
-    return bounded(sum(slices) - slices[0])
+        slices[1 + (at & SLOT)] = bounded(slices[1 + (at & SLOT)] + (1 if value == 1 else bounded(int(value))))
+    whole = sum(slices) - slices[0]
+    return whole if -LARGEST_AMOUNT <= whole <= LARGEST_AMOUNT else bounded(whole)
 
 
 def distinct(page: Page, where: int, newest: int, at: int, value: int | str | None, window: Window) -> Reading:
@@ -183,15 +185,21 @@ def tally(page: Page, where: int, newest: int, at: int, value: int | str | None,
 def _again(page: Page, place: int, more: bytes, slotted: int, window: Window) -> Reading:
     """Count what was seen in the newest slice already. None where it was not."""
     size = len(more) // 12
-    _, *fields = fields_of = list(TALLIES[size].unpack(more))
-    if slotted not in fields[:size]:
+    fields = TALLIES[size].unpack(more)
+    codes: tuple[int, ...] = fields[1 : size + 1]
+    counts: list[int] = list(fields[size + 1 :])
+    if slotted not in codes:
         return None
-    found = fields.index(slotted)
-    if fields[size + found] >= _TOLD:
+    found = codes.index(slotted)
+    if counts[found] >= _TOLD:
         return None
-    fields[size + found] += 1
-    page.more[place] = TALLIES[size].pack(fields_of[0], *fields)
-    return told(totals_of(fields[:size], fields[size:]), window)
+    counts[found] += 1
+    page.more[place] = TALLIES[size].pack(fields[0], *codes, *counts)
+    if window.kind is Count.TOP_SHARE:
+        names = {code >> SLOT_BITS for code in codes}
+        if len(names) == size and OTHERS not in names:  # each in one slice only, as it is most often
+            return max(counts) / sum(counts)
+    return told(totals_of(codes, counts), window)
 
 
 def _tally(page: Page, where: int, newest: int, at: int, value: int | str | None, window: Window) -> Reading:

@@ -4,10 +4,10 @@ A word holds, from its highest bit on: a zero; 10 bits for the newest slice that
 its page; one that says the key is a regular (`windows`); and 52 bits for what `kinds` makes of them. What does not fit there
 lies in `more`, and the word is the place in it, below zero. A word of zero is no key's.
 
-While a page has few keys it keeps their places in order beside their words, ten bytes for a key; from `_MANY` on it has a word
-for every row. When the newest slice would need an 11th bit, all words are counted from a later base: keys that were last used
-more than `_MARGIN` slices ago then stand as last used that long ago, with nothing in their window, which nobody can tell but by
-an event that is later than eight windows.
+While a page has few keys, a bit for each row says which have a word, and the words lie in the order of the rows: where one lies
+is how many bits are set below its own. From `_MANY` on it has a word for every row. When the newest slice would need an 11th
+bit, all words are counted from a later base: keys that were last used more than `_MARGIN` slices ago then stand as last used
+that long ago, with nothing in their window, which nobody can tell but by an event that is later than eight windows.
 
 `unsure` says until which slice a key's counts may lack something, and is only made when something was pushed out.
 """
@@ -15,7 +15,7 @@ an event that is later than eight windows.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from struct import Struct
 from typing import Final, Union
 
 from gateway.state.cells import HEAD_BITS, Distinct, Tally
@@ -27,30 +27,34 @@ PAYLOAD: Final = REGULAR - 1
 _SPAN: Final = 1 << 63 - NEWEST
 _MARGIN: Final = 64
 _MANY: Final = PAGE * 3 // 4
+_HEAD: Final = Struct("<q")
+BIT: Final = [1 << place for place in range(PAGE)]
+BELOW: Final = [(1 << place) - 1 for place in range(PAGE)]
 More = Union["array[int]", bytes, Distinct, Tally]
 
 
 class Page:
-    """The words of the keys of a page. `index` says where in `cells` a row's word is; others that come or go move it."""
+    """The words of the keys of a page. kept: a bit for each row that has one. dense: whether every row has its place.
 
-    __slots__ = ("_free", "_kept", "_places", "base", "cells", "more", "unsure")
+    `index` says where in `cells` a row's word is; others that come or go move it.
+    """
+
+    __slots__ = ("_free", "base", "cells", "dense", "kept", "more", "unsure")
 
     def __init__(self, at: int) -> None:
         self.base = at - _MARGIN
         self.cells = array("q")
         self.more: list[More | None] = []
         self.unsure: array[int] | None = None
-        self._places: array[int] | None = array("H")
+        self.kept = 0
+        self.dense = False
         self._free: list[int] = []
-        self._kept = 0
 
     def index(self, place: int) -> int:
         """Where the word of a row is, -1 when the page keeps none."""
-        places = self._places
-        if places is None:
-            return place if self.cells[place] else -1
-        found = bisect_left(places, place)
-        return found if found < len(places) and places[found] == place else -1
+        if not self.kept & BIT[place]:
+            return -1
+        return place if self.dense else (self.kept & BELOW[place]).bit_count()
 
     def make(self, place: int, at: int, unsure: int) -> int:
         """Begin anew for a row that is not kept, at a slice; where its word is."""
@@ -59,14 +63,13 @@ class Page:
         elif unsure > at:
             self.unsure = array("q", bytes(8 * PAGE))
             self.unsure[place] = unsure
-        self._kept += 1
-        if self._places is not None and len(self._places) >= _MANY:
+        if not self.dense and len(self.cells) >= _MANY:
             self._spread()
         where = place
-        if self._places is not None:
-            where = bisect_left(self._places, place)
-            self._places.insert(where, place)
+        if not self.dense:
+            where = (self.kept & BELOW[place]).bit_count()
             self.cells.insert(where, 0)
+        self.kept |= BIT[place]
         if 0 < at - self.base < _SPAN:
             self.cells[where] = at - self.base << NEWEST
         else:
@@ -77,17 +80,16 @@ class Page:
         """Forget a row; whether the page holds no other."""
         where = self.index(place)
         self._release(self.cells[where])
-        if self._places is None:
+        if self.dense:
             self.cells[where] = 0
         else:
-            self._places.pop(where)
             self.cells.pop(where)
-        self._kept -= 1
-        return not self._kept
+        self.kept ^= BIT[place]
+        return not self.kept
 
     def rows(self) -> list[int]:
         """The places of the rows that are kept."""
-        return list(self._places) if self._places is not None else [place for place in range(PAGE) if self.cells[place]]
+        return [place for place in range(PAGE) if self.kept & BIT[place]]
 
     def newest(self, where: int) -> int:
         """The newest slice in which a key was used."""
@@ -96,7 +98,8 @@ class Page:
             return self.base + (cell >> NEWEST)
         more = self.more[~cell]
         if isinstance(more, bytes):
-            return int.from_bytes(more[:8], "little", signed=True) >> HEAD_BITS
+            head: int = _HEAD.unpack_from(more)[0]
+            return head >> HEAD_BITS
         assert more is not None, "a word below zero is the place of something"
         return more[0] >> 1 if isinstance(more, array) else more.newest
 
@@ -149,11 +152,10 @@ class Page:
             self._free.append(~cell)
 
     def _spread(self) -> None:
-        assert self._places is not None
         cells = array("q", bytes(8 * PAGE))
-        for place, cell in zip(self._places, self.cells, strict=True):
+        for place, cell in zip(self.rows(), self.cells, strict=True):
             cells[place] = cell
-        self._places, self.cells = None, cells
+        self.cells, self.dense = cells, True
 
     def _rebase(self, at: int) -> None:
         later = at - _MARGIN - self.base

@@ -51,9 +51,13 @@ class _Segment:
 
 
 class Rows:
-    """The rows of all keys. made, released: how many rows were so far, so that whoever remembers what `find` said can tell."""
+    """The rows of all keys.
 
-    __slots__ = ("_directory", "_made", "_mask", "_open", "_pages", "_spare", "_used", "made", "released")
+    released: how many rows were, so that whoever remembers what `find` said can tell. kept: by number of a page, a bit for each
+    window that keeps something of its rows. doubts: until when (µs) some window may have pushed out a key that it is asked for.
+    """
+
+    __slots__ = ("_directory", "_made", "_mask", "_open", "_pages", "_spare", "_used", "doubts", "kept", "released")
 
     def __init__(self) -> None:
         self._directory = [_Segment(0)]
@@ -61,7 +65,8 @@ class Rows:
         self._pages: dict[int, _Page] = {}
         self._open: dict[str, dict[int, _Page]] = {}
         self._spare: list[int] = []
-        self._made = self._used = self.made = self.released = 0
+        self._made = self._used = self.released = self.doubts = 0
+        self.kept: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._used
@@ -99,7 +104,6 @@ class Rows:
         digest = hash(key)
         page.digests[within], page.held[within] = digest, 1
         self._used += 1
-        self.made += 1
         row = number << BITS | within
         segment = self._directory[digest & self._mask]
         while segment.used >= _FULL:

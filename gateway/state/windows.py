@@ -4,7 +4,7 @@ One `Table` holds one declared window for every key. Keys are shared between tab
 knows of them in pages of words (`pages`), made where it needs them, and counts as its kind does (`kinds`).
 
 **Expiry.** A key's last use is known to a tick of some slices, about a quarter of the time that keys are kept
-(`operations.kept`). Keys not used for that time are let go within a tick more: each sight frees a few of them, so that no sight
+(`operations.kept`). Keys not used for that time are let go within a tick more: each batch frees a few of them, so that none
 pays for all.
 
 **Cap.** A table has at most `max_keys` keys. Past them one is pushed out for each new one: the one unused for longest among
@@ -68,22 +68,31 @@ class Journal:
 
 
 class Table:
-    """One window under every key; `evicted` counts the keys that `max_keys` pushed out. rows: those of the other tables."""
+    """One window under every key; `evicted` counts the keys that `max_keys` pushed out.
 
-    def __init__(self, window: Window, max_keys: int, rows: Rows | None = None) -> None:
+    rows: those of the other tables, too. bit: which of the bits in `Rows.kept` is this table's.
+
+    Whoever asks (`tables`) first makes the time the present one. What is not kept reads `doubted` before
+    `doubts` (µs). overdue: whether `free_some` has something to do.
+    """
+
+    def __init__(self, window: Window, max_keys: int, rows: Rows, bit: int) -> None:
         self.window = window
         self.max_keys = max_keys
         self.evicted = 0
-        self._rows = Rows() if rows is None else rows
-        self._kind = KINDS[window.kind]
+        self.bit = bit
+        self._rows = rows
+        self.doubted: Reading = None if window.kind in NO_ZERO else AtLeast(0)
+        self.pages: dict[int, Page] = {}
+        self.part = self.since = self.until = self.doubts = 0
+        self.overdue = False
+        self.kind = KINDS[window.kind]
         self._slice = window.length // SLICES
         self._per_tick, self._ticks = ticks_of(window)
-        self._pages: dict[int, Page] = {}
         self._live = 0
         self._regulars = 0
         self._once, self._again = Journal(), Journal()
         self._tick = self._next_tick = 0
-        self._overdue = False
         self._doubt = 0
 
     def __len__(self) -> int:
@@ -94,33 +103,53 @@ class Table:
         """Whether a key was pushed out within the last window, as far as this table knows the time."""
         return self._doubt > self._next_tick - self._per_tick
 
-    def see(self, key: Key, value: int | str | None, at: int, row: int | None = None) -> Reading:
-        """Count `value` under `key` (None: only look), then read the window, at the time `at` (µs).
-
-        row: what `Rows.find` says of the key just now, if that is known.
-        """
-        part = at // self._slice
+    def turn(self, at: int) -> None:
+        """Make the time `at` (µs) the present one: `part` is its slice, which lasts from `since` until `until`."""
+        self.part = part = at // self._slice
+        self.since, self.until = part * self._slice, (part + 1) * self._slice
         if part >= self._next_tick:
             self._tick = part // self._per_tick
             self._next_tick = (self._tick + 1) * self._per_tick
-            self._overdue = True
-        if row is None:
-            row = self._rows.find(key)
-        page = self._pages.get(row >> BITS) if row >= 0 else None
-        if page is None or (where := page.index(row & WITHIN)) < 0:
-            if value is None:
-                return None if self.window.kind in NO_ZERO else AtLeast(0) if self._doubt > part else 0
-            row, page, where = self._made(key, row, part)
-        cell = page.cells[where]
+            self.overdue = True
+
+    def make(self, key: Key, row: int) -> int:
+        """Keep a key that is not kept, from the present slice on. row: what `Rows.find` says of it. Its row."""
+        while self._live >= self.max_keys:
+            self._push_out(self.part)
+        row = self._rows.hold(key, row, self.window.digest)
+        page = self.pages.get(row >> BITS)
+        if page is None:
+            page = self.pages[row >> BITS] = Page(self.part)
+            self._rows.kept[row >> BITS] = self._rows.kept.get(row >> BITS, 0) | self.bit
+        page.make(row & WITHIN, self.part, self._doubt)
+        self._live += 1
+        self._once.note(self._tick, row)
+        return row
+
+    def see(self, page: Page, where: int, row: int, value: int | str | None) -> Reading:
+        """Count `value` under a key that is kept (None: only look), then read the window, in the present slice.
+
+        where: the key's word in its page.
+        """
+        cell, part = page.cells[where], self.part
         newest = page.base + (cell >> NEWEST) if cell >= 0 else page.newest(where)
         if part > newest and part // self._per_tick != newest // self._per_tick:
             self._used(page, where, row)
-        reading = self._kind(page, where, newest, part, value, self.window)
+        reading = self.kind(page, where, newest, part, value, self.window)
         if page.unsure is not None and page.unsure[row & WITHIN] > part and isinstance(reading, int):
-            reading = AtLeast(reading)
-        if self._overdue:
-            self._free_some()
+            return AtLeast(reading)
         return reading
+
+    def free_some(self) -> None:
+        """Let go of a few keys that were not used for as long as keys are kept."""
+        self.overdue = False
+        for journal in (self._once, self._again):
+            for _ in range(_FREED):
+                tick = journal.oldest
+                if tick is None or tick + self._ticks >= self._tick:
+                    break
+                self._freed(journal.pop(), tick)
+                self.overdue = True
 
     def forgotten(self, at: int) -> bool:
         """Whether nothing in here can matter at the time `at` (µs) any more."""
@@ -128,22 +157,11 @@ class Table:
 
     def close(self) -> None:
         """Let go of every key."""
-        for number, page in self._pages.items():
+        for number, page in self.pages.items():
+            self._forget(number)
             for place in page.rows():
                 self._rows.let_go(number << BITS | place)
-        self._pages, self._live = {}, 0
-
-    def _made(self, key: Key, row: int, part: int) -> tuple[int, Page, int]:
-        while self._live >= self.max_keys:
-            self._push_out(part)
-        row = self._rows.hold(key, row, self.window.digest)
-        page = self._pages.get(row >> BITS)
-        if page is None:
-            page = self._pages[row >> BITS] = Page(part)
-        where = page.make(row & WITHIN, part, self._doubt)
-        self._live += 1
-        self._once.note(self._tick, row)
-        return row, page, where
+        self.pages, self._live = {}, 0
 
     def _used(self, page: Page, where: int, row: int) -> None:
         """Note the first use of a row in a tick."""
@@ -160,29 +178,30 @@ class Table:
                     if tick + self._ticks >= self._tick:
                         self.evicted += 1
                         self._doubt = max(self._doubt, part + SLICES)
+                        self.doubts = self._doubt * self._slice
+                        self._rows.doubts = max(self._rows.doubts, self.doubts)
                     return
-
-    def _free_some(self) -> None:
-        self._overdue = False
-        for journal in (self._once, self._again):
-            for _ in range(_FREED):
-                tick = journal.oldest
-                if tick is None or tick + self._ticks >= self._tick:
-                    break
-                self._freed(journal.pop(), tick)
-                self._overdue = True
 
     def _freed(self, row: int, tick: int) -> bool:
         """Let go of a row, unless it was used after this tick."""
-        page, place = self._pages.get(row >> BITS), row & WITHIN
+        page, place = self.pages.get(row >> BITS), row & WITHIN
         if page is None or (where := page.index(place)) < 0 or page.newest(where) // self._per_tick > tick:
             return False
         self._regulars -= page.regular(where)
         if page.let_go(place):
-            del self._pages[row >> BITS]
+            del self.pages[row >> BITS]
+            self._forget(row >> BITS)
         self._rows.let_go(row)
         self._live -= 1
         return True
+
+    def _forget(self, number: int) -> None:
+        """Keep nothing of a page's rows any more."""
+        left = self._rows.kept[number] ^ self.bit
+        if left:
+            self._rows.kept[number] = left
+        else:
+            del self._rows.kept[number]
 
 
 def ticks_of(window: Window) -> tuple[int, int]:

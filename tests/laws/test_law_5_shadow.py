@@ -286,6 +286,9 @@ class Lossy:
             raise StateError(f"the {trip} trip was lost")
         return self.memory.apply(batch)
 
+    async def later(self, batch: Batch) -> Reply:
+        return await self.apply(batch)
+
     def health(self) -> dict[str, object]:
         return {}
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gateway.errors import StateError
 from gateway.state.memory import MemoryState
 from gateway.state.operations import LARGEST_AMOUNT, Batch, Count, Limit, Pace, Sight, Take, Unit, Window
-from gateway.state.redis import RedisState, read
+from gateway.state.redis import RedisState
+from gateway.state.wire import read
 from gateway.values import SECOND
 from tests.state.conftest import Server, with_state
 

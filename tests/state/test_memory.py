@@ -101,7 +101,7 @@ def test_what_windows_let_go_leaves_nothing_behind() -> None:
     for number in range(5_000):
         state.apply(Batch(START + 10 * LENGTH + number, [Sight(COUNT, ("last",), 1), Sight(short, ("last",), "v")]))
     assert state.health()["keys"] == 2
-    assert (len(state._rows), state._rows.pages) == (1, 1)
+    assert (len(state._tables.rows), state._tables.rows.pages) == (1, 1)
 
 
 def test_a_table_that_leaves_in_the_middle_of_a_batch_takes_no_row_from_under_a_key() -> None:
