@@ -28,7 +28,7 @@ from gateway.language.program import NOTHING_COUNTED
 from gateway.protocol import Hearing
 from gateway.readings import generates, key_of, labels_of, reserved, spent
 from gateway.recalling import Asked, Recalling
-from gateway.signals import Catalogue, View
+from gateway.signals import Catalogue, View, only_after
 from gateway.state.operations import NO_ZERO, Batch, Reply, Sight, Take, Unit
 from gateway.values import AtLeast, Missing
 
@@ -61,7 +61,8 @@ class Prepared:
 class Engine:
     """One policy, ready to run. Rules and limits in mode `off` are left out.
 
-    catalogue: what signals cost, so that those that cost more are asked for last; it changes no answer.
+    catalogue: what signals cost, so that those that cost more are asked for last; it changes no answer. after: the names of
+    its signals that are known once an exchange is over; answered: those of them that every record holds.
     """
 
     def __init__(self, policy: Policy, catalogue: Catalogue = NO_CATALOGUE) -> None:
@@ -74,6 +75,8 @@ class Engine:
         counted = {label for rule in rules for measure in rule.measures.values() for label in labels_of(measure)}
         measures = [measure for measure in policy.measures if measure.label in counted]
         self._counting = Counting(measures, catalogue)
+        self.after = only_after(catalogue)
+        self.answered = tuple([catalogue[name] for name in sorted(self.after) if catalogue[name].recorded])
         self._recalling = Recalling(rules, catalogue)
         self._may_be_empty = any(measure.window.kind in NO_ZERO for measure in measures)
         specs = [rule.corroborate for rule in rules if rule.corroborate]

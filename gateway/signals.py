@@ -7,7 +7,7 @@ it; an exception inside a resolver becomes a `Failed` value, so that one broken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar, cast
@@ -41,6 +41,9 @@ class Recollection:
     hears: Callable[[View], bool]
 
 
+Class = type  # by another name: a signal's `type` is its type in the language
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """One entry of the catalogue (`sluice signals` prints it).
@@ -53,6 +56,7 @@ class Signal:
     what was counted, so that it may stand in a rule's condition and evidence, and nowhere before that. recalls: known once the
     state has said what it remembers, so that measures on it count at settle time. issued_as: the signal, known after the
     answer, that holds what a later call shows as a value of this one: measures by it count the answered exchange under it too.
+    exact: the class of its values.
     """
 
     name: str
@@ -70,6 +74,10 @@ class Signal:
     counted: bool = False
     recalls: Recollection | None = None
     issued_as: str = ""
+    exact: Class = field(init=False, repr=False, compare=False, default=object)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exact", self.type.exact)
 
     @property
     def late(self) -> bool:
@@ -78,6 +86,11 @@ class Signal:
 
 
 Catalogue = Mapping[str, Signal]
+
+
+def only_after(catalogue: Catalogue) -> frozenset[str]:
+    """The names of the signals that are only known after the answer."""
+    return frozenset(name for name, signal in catalogue.items() if signal.settled)
 
 
 def least_of(catalogue: Catalogue) -> dict[str, float]:
@@ -122,12 +135,29 @@ class View:
     resolved: dict[str, object] = field(default_factory=dict)
     declared: Declared | None = None
     shared: dict[Callable[[View], object], object] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _live: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._live = self.facts.recorded is None and (self.answer is None or self.answer.recorded is None)
 
     def get(self, name: str) -> object:
         """The value of a signal: typed, or `Missing`, or `Failed`. Never raises."""
-        value = self.resolved.get(name, _UNRESOLVED)
-        if value is _UNRESOLVED:
-            value = self.resolved[name] = self._resolve(name)
+        resolved = self.resolved
+        value = resolved.get(name, _UNRESOLVED)
+        if value is not _UNRESOLVED:
+            return value
+        signal = self.catalogue.get(name)
+        if signal is not None and (self._live or self._computed(signal)):
+            try:
+                value = signal.resolve(self)
+                kind = type(value)
+                if kind is not Missing and kind is not signal.exact:
+                    value = _checked(signal, value)
+            except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
+                value = Failed(f"{type(error).__name__}: {error}")
+        else:
+            value = self._recorded(name, signal)
+        resolved[name] = value
         return value
 
     def once(self, found: Callable[[View], Found]) -> Found:
@@ -140,23 +170,18 @@ class View:
             value = self.shared[found] = found(self)
         return cast("Found", value)
 
-    def _resolve(self, name: str) -> object:
+    def _computed(self, signal: Signal) -> bool:
+        """Whether a signal is worked out, although a record holds values of its exchange."""
+        if signal.settled and signal.recorded and self.answer is not None and self.answer.recorded is not None:
+            return False
         recorded = self.facts.recorded
-        signal = self.catalogue.get(name)
-        answered = self.answer.recorded if self.answer is not None and signal is not None else None
-        if answered is not None and signal is not None and signal.settled and signal.recorded:
-            return answered.get(name, NOT_RECORDED)
-        if recorded is not None and not (signal and (signal.settled or (signal.derived and name not in recorded))):
-            return recorded.get(name, NOT_RECORDED)
-        if signal is None:
-            return UNKNOWN_SIGNAL
-        try:
-            value = signal.resolve(self)
-            if type(value) is Missing or signal.type.holds(value) or isinstance(value, (Missing, Failed)):
-                return value
-            return Failed(f"gave {type(value).__name__}, but is {signal.type}")
-        except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
-            return Failed(f"{type(error).__name__}: {error}")
+        return recorded is None or signal.settled or (signal.derived and signal.name not in recorded)
+
+    def _recorded(self, name: str, signal: Signal | None) -> object:
+        answer, recorded = self.answer, self.facts.recorded
+        if signal is not None and signal.settled and answer is not None and answer.recorded is not None:
+            return answer.recorded.get(name, NOT_RECORDED)
+        return UNKNOWN_SIGNAL if recorded is None else recorded.get(name, NOT_RECORDED)
 
     @classmethod
     def of(cls, facts: Facts, catalogue: Catalogue) -> View:
@@ -164,9 +189,19 @@ class View:
         held = facts.recorded or {}
         return cls(facts, catalogue, None, {name: value for name, value in held.items() if name in catalogue})
 
-    def over(self, answer: Answer) -> View:
-        """The view once the exchange is over: what was resolved stays, `response.*` becomes known."""
-        kept = (
-            {name: value for name, value in self.resolved.items() if not self.catalogue[name].settled} if self.resolved else {}
-        )
+    def over(self, answer: Answer, settled: Collection[str] | None = None) -> View:
+        """The view once the exchange is over: what was resolved stays, `response.*` becomes known.
+
+        settled: `only_after` of the catalogue, where the caller holds it.
+        """
+        kept = self.resolved.copy()
+        for name in kept.keys() & (only_after(self.catalogue) if settled is None else settled):
+            del kept[name]
         return View(self.facts, self.catalogue, answer, kept, self.declared)
+
+
+def _checked(signal: Signal, value: object) -> object:
+    """A value of another class than its signal's, as far as it may stand."""
+    if isinstance(value, (Missing, Failed)) or signal.type.holds(value):
+        return value
+    return Failed(f"gave {type(value).__name__}, but is {signal.type}")

@@ -71,6 +71,11 @@ class Type:
     def ordered(self) -> bool:
         return self in _ORDERED
 
+    @property
+    def exact(self) -> type:
+        """The class that values of this type are of."""
+        return frozenset if self.element else _CLASSES[self.name]
+
     def parse(self, literal: object) -> object:
         """The typed value of a literal from YAML, CSV or JSON. Raises ValueError with a sentence for people."""
         if self.element:

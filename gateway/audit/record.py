@@ -9,28 +9,32 @@ differ between two runs of the same exchange.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from gateway.decision import Decision, Outcome, Refusal, Room, RuleEnd, Verdict
 from gateway.declarations import Standing, standing_of
 from gateway.facts import Answer, Facts
 from gateway.judgement import Judgement
-from gateway.signals import View
+from gateway.signals import Signal, View
 from gateway.values import AtLeast, Failed, Missing, timestamp_text
 
 VERSION: Final = 1
 LONGEST_PATH: Final = 512
 LONGEST_METHOD: Final = 32
-_AS_THEY_ARE: Final = (str, bool, float)  # whose JSON form is the value itself, whatever the type of the signal
+SHAPES: Final = 1_024  # layouts kept: exchanges judged by one policy resolve few different sets of signals
+_AS_THEY_ARE: Final = frozenset({str, bool, float})  # whose JSON form is the value itself, whatever the type of the signal
+_USAGE: Final = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+_used: Final = attrgetter(*_USAGE)
 VARIABLE: Final = ("id", "reference", "timing", "trace")
 
 
 def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
     """The audit record of a settled exchange."""
     outcome, facts, engine = judgement.outcome, judgement.facts, judgement.engine
-    answered = {**_answer(answer), **_answered(judgement.view)}
+    answered = {**_answer(answer), **_answered(judgement.view, engine.answered)}
     entry: dict[str, Any] = {
         "v": VERSION,
         "id": outcome.id,
@@ -38,7 +42,7 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         "at": timestamp_text(facts.at),
         "policy": {"digest": engine.policy.digest, "version": engine.policy.version, "mode": str(judgement.mode)},
         "exchange": _exchange(facts),
-        **_signals(judgement.view),
+        **_signals(judgement.view, engine.after),
         **_declarations(judgement.view),
         "measures": _measures(outcome.decision.measures),
         "rules": [_rule(end) for end in outcome.decision.ends],
@@ -137,34 +141,49 @@ def _exchange(facts: Facts) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
-def _signals(view: View) -> dict[str, Any]:
-    values: dict[str, object] = {}
-    missing, failed = {}, {}
-    resolved, catalogue = view.resolved, view.catalogue
-    for name in _ordered(tuple(resolved)):
-        value = resolved[name]
-        if isinstance(value, Missing):
-            missing[name] = value.reason
-        elif isinstance(value, Failed):
-            failed[name] = value.reason
-        elif not (signal := catalogue[name]).settled:
-            values[name] = value if type(value) in _AS_THEY_ARE else signal.type.plain(value)
-    found: dict[str, Any] = {"signals": values, "missing": missing}
-    return {**found, "failed": failed} if failed else found
-
-
-@lru_cache(maxsize=1_024)
-def _ordered(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names in the order of records. Exchanges judged by one policy ask for few different sets of them."""
-    return tuple(sorted(names))
+def _signals(view: View, after: frozenset[str]) -> dict[str, Any]:
+    """The signals by what became of them, each in the order of names. after: those that stand with the answer."""
+    told, catalogue = _ordered(view.resolved), view.catalogue
+    kinds = tuple(map(type, told.values()))
+    missing, failed, shaped = _apart(tuple(told), kinds)
+    lacked = {name: told.pop(name).reason for name in missing}
+    broken = {name: told.pop(name).reason for name in failed}
+    for name in shaped:
+        told[name] = catalogue[name].type.plain(told[name])
+    for name in told.keys() & after:
+        del told[name]
+    found = {"signals": told, "missing": lacked}
+    return {**found, "failed": broken} if broken else found
 
 
 def _measures(measures: Mapping[str, object]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for label in _ordered(tuple(measures)):
-        value = measures[label]
-        found[label] = value if type(value) is int else _measured(value)
+    found = _ordered(measures)
+    if len(kinds := {*map(type, found.values())}) > 1 or int not in kinds:
+        for label, value in found.items():
+            if type(value) is not int:
+                found[label] = _measured(value)
     return found
+
+
+def _ordered(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values in the order of records, by name."""
+    names, read = _order(tuple(values))
+    return dict(zip(names, read(values), strict=True))
+
+
+@lru_cache(maxsize=SHAPES)
+def _order(names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Names sorted, and what reads their values in that order."""
+    ordered = tuple(sorted(names))
+    return ordered, itemgetter(*ordered) if len(ordered) > 1 else lambda values: tuple([values[name] for name in ordered])
+
+
+@lru_cache(maxsize=SHAPES)
+def _apart(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[tuple[str, ...], ...]:
+    """Of signals with values of these classes: those that are missing, that failed, and whose JSON form is another."""
+    by = dict(zip(names, kinds, strict=True))
+    shaped = tuple([name for name, kind in by.items() if kind not in _AS_THEY_ARE and kind not in (Missing, Failed)])
+    return tuple([name for name in names if by[name] is Missing]), tuple([name for name in names if by[name] is Failed]), shaped
 
 
 @lru_cache(maxsize=4_096)
@@ -235,16 +254,20 @@ def _refusal(refusal: Refusal | None) -> dict[str, Any]:
     return {**entry, "retry_after": refusal.retry_after} if refusal.retry_after is not None else entry
 
 
-def _answered(view: View) -> dict[str, Any]:
-    """What stands in no other field of the answer: values of signals that are recorded once it is known."""
-    known = [signal for signal in view.catalogue.values() if signal.settled and signal.recorded]
+def _answered(view: View, known: Iterable[Signal]) -> dict[str, Any]:
+    """What stands in no other field of the answer: values of signals that are recorded once it is known, in their order."""
     values = {signal.name: view.get(signal.name) for signal in known}
     told = {name: value for name, value in values.items() if not isinstance(value, (Missing, Failed))}
-    return {"signals": {name: view.catalogue[name].type.plain(value) for name, value in sorted(told.items())}} if told else {}
+    return {"signals": {name: view.catalogue[name].type.plain(value) for name, value in told.items()}} if told else {}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
-    entry: dict[str, Any] = {"status": answer.status, "end": str(answer.end), "model": answer.model}
-    names = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-    usage = {name: value for name in names if (value := getattr(answer.usage, name)) is not None}
-    return {key: value for key, value in {**entry, "usage": usage}.items() if value not in (None, {})}
+    entry: dict[str, Any] = {}
+    if answer.status is not None:
+        entry["status"] = answer.status
+    entry["end"] = str(answer.end)
+    if answer.model is not None:
+        entry["model"] = answer.model
+    if usage := {name: value for name, value in zip(_USAGE, _used(answer.usage), strict=True) if value is not None}:
+        entry["usage"] = usage
+    return entry
