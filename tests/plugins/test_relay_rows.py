@@ -39,6 +39,8 @@ from tests.plugins.wires import (
 
 Requests = Callable[[], Sequence[Facts]]
 MINUTE = 60 * SECOND
+DAY = 24 * 60 * MINUTE
+SAID = "The keeper wrote the day's weather into a ledger, and below it, in smaller letters, what he had dreamt of the sea. " * 2
 JA4 = "t13d1516{}_8daaf6152771_02713d6af862"
 SELF_NAMED = """markers:
   - {id: self-named, where: agent, sha256: 83983150d0a6ce31109f66ae1c85d99db85b90d3914ddae4e35bccd778e8a033, source: s,
@@ -48,7 +50,10 @@ SELF_NAMED = """markers:
 
 @dataclass(frozen=True)
 class Covered:
-    """A row that a gateway can see. kind: contradiction, marker, probe or rule; name: which. Both sides are request lists."""
+    """A row that a gateway can see. kind: contradiction, marker, probe, rule (of the reseller pack) or relation (of that pack).
+
+    name: which. Both sides are request lists.
+    """
 
     row: str
     kind: str
@@ -134,6 +139,43 @@ def under(owners: int, headers: Headers, body: object, connection: str = "") -> 
         sent(headers, body, account=f"o{place % owners}", connection=connection or f"c{place}", at=START + place * SECOND)  # type: ignore[arg-type]
         for place in range(8)
     ]
+
+
+def taken_over(by: str) -> Requests:
+    """A request that is refused, and the same one a second later under an account."""
+    asked = {**CHAT, "messages": [{"role": "user", "content": SAID}]}
+    return lambda: [sent(PLAIN, asked), sent(PLAIN, asked, at=START + SECOND, account=by, connection="d")]
+
+
+def told(*owners: str) -> Requests:
+    """A conversation of four answered turns, the later half of it under the last of these."""
+
+    def made() -> list[Facts]:
+        messages = [{"role": "user", "content": "Tell me of a lighthouse."}]
+        found = []
+        for turn in range(6):
+            messages += [
+                {"role": "assistant", "content": f"{SAID} Part {turn}."},
+                {"role": "user", "content": f"And part {turn + 1}?"},
+            ]
+            body = {**CHAT, "messages": list(messages)}
+            found.append(sent(PLAIN, body, account=owners[turn // 3], at=START + turn * MINUTE, connection=f"c{turn // 3}"))
+        return found
+
+    return made
+
+
+def handed_back(*owners: str) -> Requests:
+    """One signature of reasoning, presented by each of these."""
+    thought = {"type": "thinking", "thinking": "", "signature": "EqQBCkYIBxgCKkD0" + "h" * 80}
+    answered = {"role": "assistant", "content": [thought, {"type": "text", "text": SAID}]}
+    body = {**TALK, "messages": [*TALK["messages"], answered, {"role": "user", "content": "and c?"}]}  # type: ignore[misc]
+    return lambda: [sent(AGENT, body, account=owner, at=START + place * MINUTE) for place, owner in enumerate(owners)]
+
+
+def at_once(age: int) -> Requests:
+    """A thousand requests in half an hour, of an account of an age (days)."""
+    return lambda: [sent(PLAIN, at=START + place * 2 * SECOND, age=age * DAY) for place in range(1_000)]
 
 
 ESCAPED = written(CHAT).replace(b"<", b"\\u003c").replace(b"&", b"\\u0026")
@@ -235,13 +277,12 @@ ROWS: tuple[Covered | Left, ...] = (
                "`route-unrecognised`"),
     Covered("T1", "rule", "shared-connection", under(4, PLAIN, CHAT, "c"), under(1, PLAIN, CHAT, "c")),
     Covered("T2", "rule", "forwarded-fanout", forwarding(25), forwarding(2)),
-    Left("T3", "one body again under another account after a refusal needs a memory of bodies", "the velocity issue"),
-    Left("T4", "conversations that go on under other accounts need a memory of prefixes; session ids on several owners are "
-               "seen by `reseller.session-spread`", "the velocity issue"),
-    Left("T5", "signatures and response ids have to be remembered with whom they were issued to", "the velocity issue"),
-    Left("T6", "cache hits are the upstream's; `response.cached_tokens` is a weak echo of them", "the velocity issue"),
-    Left("T7", "rhythms are measures over accounts and clusters", "the velocity issue"),
-    Left("T8", "correlation between accounts is found off the hot path", "the clusters"),
+    Covered("T3", "relation", "relations.failover-echo", taken_over("other"), taken_over("a"), (Answer(status=429),)),
+    Covered("T4", "relation", "relations.conversation-hop", told("a", "other"), told("a", "a")),
+    Covered("T5", "relation", "relations.signature-spread", handed_back("a", "other"), handed_back("a", "a")),
+    Left("T6", "cache hits are the upstream's; `response.cached_tokens` is a weak echo of them"),
+    Covered("T7", "relation", "velocity.new-at-full-speed", at_once(1), at_once(30)),
+    Left("T8", "activity of two accounts is compared off the hot path, over records", "`sluice clusters`, by synchrony"),
     Left("T9", "sign-ups are the operator's data, not the gateway's", "the account directory"),
     Left("T10", "gaps of a fifth of a second drown in network jitter, and honest queues make them too"),
 )  # fmt: skip
@@ -253,6 +294,8 @@ def shows(row: Covered, requests: Sequence[Facts]) -> bool:
     using = row.using()
     if row.kind == "rule":
         return row.name in matched(requests, row.answers, using=using)
+    if row.kind == "relation":
+        return row.name in matched(requests, row.answers, using=using, pack=row.name.partition(".")[0])
     if row.kind == "probe":
         return isinstance(signal("reseller.probe", requests[-1], using), str)
     return row.name in signal(f"reseller.{row.kind}s", requests[-1], using)

@@ -97,13 +97,15 @@ def written(body: Mapping[str, Any], **options: Any) -> bytes:
 def sent(
     headers: Headers, body: Mapping[str, Any] | bytes = CHAT, *, at: int = START, path: str = "", http: str = "1.1",
     account: str = "a", org: str = "", connection: str = "c", peer: str = "203.0.113.9", using: Registry | None = None,
+    age: int | None = None,
 ) -> Facts:  # fmt: skip
-    """The facts of one request. Without a path, it is the one of the protocol that the headers speak."""
+    """The facts of one request. path: if left out, that of the protocol that the headers speak. age: of the account (µs)."""
     raw = body if isinstance(body, bytes) else written(body)
     path = path or ("/v1/messages" if any(name == "anthropic-version" for name, _ in headers) else "/v1/chat/completions")
     low = tuple((name.lower(), value) for name, value in headers)
     head = Head("POST", path, http_version=http, headers=low, peer=peer, connection=connection)
-    facts = Intake(using or registry(), KEY).facts(head, Body(raw=raw), at, {"id": account, "org": org or account})
+    known = {"id": account, "org": org or account, **({"age": age} if age is not None else {})}
+    facts = Intake(using or registry(), KEY).facts(head, Body(raw=raw), at, known)
     assert facts.cause is None, facts.detail
     return facts
 
@@ -117,18 +119,22 @@ def signal(name: str, facts: Facts, using: Registry | None = None) -> Any:
 
 
 @cache
-def policy(workloads: str = "") -> Any:
-    """The shipped reseller pack, with workloads if any."""
+def policy(workloads: str = "", pack: str = "reseller") -> Any:
+    """A shipped pack, with workloads if any."""
     if not workloads:
-        return load_policy([RULES / "reseller.yaml"], registry().signals)
+        return load_policy([RULES / f"{pack}.yaml"], registry().signals)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workloads.yaml"
         file.write_text(workloads)
-        return load_policy([RULES / "reseller.yaml", file], registry().signals)
+        return load_policy([RULES / f"{pack}.yaml", file], registry().signals)
 
 
 def judged(
-    requests: Sequence[Facts], answers: Sequence[Answer] = (), workloads: str = "", using: Registry | None = None
+    requests: Sequence[Facts],
+    answers: Sequence[Answer] = (),
+    workloads: str = "",
+    using: Registry | None = None,
+    pack: str = "reseller",
 ) -> list[Replayed]:
     """The requests, judged in order by the real engine and the shipped pack."""
     given = [*answers, *(Answer(status=200) for _ in requests[len(answers) :])]
@@ -136,10 +142,10 @@ def judged(
         Exchange(Place("requests", number), f"{number:032x}", facts, answer)
         for number, (facts, answer) in enumerate(zip(requests, given, strict=True))
     ]
-    return list(replay(exchanges, policy(workloads), (using or registry()).signals, Mode.ENFORCE))
+    return list(replay(exchanges, policy(workloads, pack), (using or registry()).signals, Mode.ENFORCE))
 
 
 def matched(requests: Sequence[Facts], answers: Sequence[Answer] = (), **how: Any) -> set[str]:
-    """The rules that matched any of the requests, without the pack's name."""
+    """The rules that matched any of the requests, without the name of the reseller pack."""
     ends = [end for played in judged(requests, answers, **how) for end in played.judgement.outcome.decision.matches()]
     return {end.rule.removeprefix("reseller.") for end in ends}
