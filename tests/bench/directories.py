@@ -160,9 +160,10 @@ def gateway(
     stack: ExitStack, folder: Path, name: str, directory: str, most: int, upstream: int
 ) -> tuple[int, subprocess.Popen[bytes]]:
     port = free_port()
+    asked = f", timeout: 5s, cache: {{most: {most}, keep: 1h}}" if "://" in directory else ""
     (folder / f"{name}.yaml").write_text(
         f"listen: 127.0.0.1:{port}\npolicy: ['{ROOT}/rules']\nupstreams: {{openai: {{url: 'http://127.0.0.1:{upstream}'}}}}\n"
-        f"identity: {{directory: '{directory}', timeout: 5s, cache: {{most: {most}, keep: 1h}}}}\n"
+        f"identity: {{directory: '{directory}'{asked}}}\n"
         f"client_address: {{trusted_proxies: [127.0.0.1/32]}}\naudit: {{records: {name}.jsonl}}\n"
     )
     return port, start(stack, port, "-m", "gateway", "serve", str(folder / f"{name}.yaml"))

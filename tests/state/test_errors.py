@@ -44,7 +44,7 @@ def test_every_part_of_what_stands_for_a_value_meets_as_seldom_as_chance_has_it(
     for low in (0, (bits - PART) // 2, bits - PART):
         pairs = met([code >> low & 2**PART - 1 for code in codes])
         assert abs(pairs - expected) < 7 * sqrt(expected), f"bits {low} to {low + PART}"
-    assert met(codes) == 0, "a chance of 1 in 28,000 at 49 bits, of 1 in 900 at 44"
+    assert met(codes) <= 1, "two pairs: a chance of 1 in 1,500,000 at 44 bits, less at more"
 
 
 def test_the_stated_chances_are_those_of_the_bits_that_are_kept() -> None:
