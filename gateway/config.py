@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.decision import Mode
+from gateway.disclosure import disclosed
 from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
 from gateway.errors import ConfigError, LoadError, Place, Problem, did_you_mean
 from gateway.facts import Cause
@@ -37,7 +38,9 @@ class UpstreamSettings:
     """One upstream: where it is, and how long (µs) to wait for a connection, between two reads, and for all of an answer.
 
     total: 0 for as long as it takes. proxy: the URL of an HTTP proxy on the way, with its password; empty for none.
-    connections: the most that are open at once. ca_file: authorities believed in place of the system's.
+    connections: the most that are open at once. ca_file: authorities believed in place of the system's. urls: each place it is
+    at, with its weight (one, unless several were written); url: the first. routes: `read` and `total` of routes that have
+    their own.
     """
 
     url: str
@@ -48,6 +51,12 @@ class UpstreamSettings:
     proxy: str = field(default="", repr=False)
     connections: int = 1_024
     ca_file: Path | None = None
+    urls: tuple[tuple[str, int], ...] = ()
+    routes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            object.__setattr__(self, "urls", ((self.url, 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,20 @@ class StateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StopSettings:
+    """How the process ends. announce: µs that it serves on though it says it is not ready; grace: µs for what is under way."""
+
+    announce: int = 0
+    grace: int = 30 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything in gateway.yaml.
 
     settings: the sections that plugins read, by name; and under `places` where each of them and of their keys stands in the
-    file, by dotted name (`identity`, `identity.directory`), for messages.
+    file, by dotted name (`identity`, `identity.directory`), for messages. waits: the section `clients`. watch: µs between two
+    looks at the packs, 0 for none.
     """
 
     source: str
@@ -84,6 +102,8 @@ class Config:
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     inspect_window: int = LARGEST_BODY
     waits: Mapping[str, int] = field(default_factory=dict)
+    watch: int = 0
+    stop: StopSettings = field(default_factory=StopSettings)
 
 
 def bundled_rules() -> Path:
@@ -105,7 +125,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     """The settings of a file. Raises ConfigError with every problem found."""
     problems = Problems(raises=ConfigError)
     try:
-        node = read(file)
+        node = disclosed(read(file), os.environ if environ is None else environ, problems)
     except LoadError as error:
         raise ConfigError(error.problems) from None
     entry = mapping(CONFIG_FIELDS, "gateway.yaml")(node, problems)
@@ -113,6 +133,9 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         _causes(entry["fail"], node, needs_upstreams, problems)
         _files(entry, node, problems)
         _client_address(entry["client_address"] or {}, node, problems)
+        if (entry["clients"] or {}).get("per_address") and (entry["client_address"] or {}).get("hops"):
+            mend = "name the proxies in client_address.trusted_proxies, or remove 'per_address'"
+            problems.add(node.at("clients"), "per_address: with 'hops' nobody knows which connections are proxies'", mend)
         _directory(entry["identity"] or {}, node, problems)
         if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
             problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
@@ -129,11 +152,21 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     settings = {**given, "routes": entry["routes"], "places": _places(node)}
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
-        upstreams={name: UpstreamSettings(**values) for name, values in entry["upstreams"].items()},
+        upstreams={name: _upstream(values) for name, values in entry["upstreams"].items()},
         fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
         lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
+        watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]),
     )  # fmt: skip
+
+
+def _upstream(values: Mapping[str, Any]) -> UpstreamSettings:
+    """One upstream, its places each with a weight, and its routes with the time-outs that they do not leave to it."""
+    urls = tuple((one, 1) if isinstance(one, str) else (one["url"], one["weight"]) for one in values["url"])
+    own = {name: {key: value for key, value in waits.items() if value is not None} for name, waits in values["routes"].items()}
+    usual = {"read": values["read"], "total": values["total"]}
+    routes = {name: ((usual | waits)["read"], (usual | waits)["total"]) for name, waits in own.items()}
+    return UpstreamSettings(**{**values, "url": urls[0][0], "urls": urls, "routes": routes})
 
 
 def _places(node: Node) -> dict[str, Place]:

@@ -90,6 +90,10 @@ class RuleEnd:
     asks: str = ""
     would_ask: str = ""
 
+    def __hash__(self) -> int:
+        """Of what tells ends apart most often: enumerations are slow to hash, and records look ends up by the dozen."""
+        return hash((self.rule, self.missing, self.corroborated, self.step))
+
 
 @dataclass(frozen=True, slots=True)
 class Room:

@@ -17,7 +17,7 @@ from gateway.decision import Action, Asked, Decision, Mode, Public, Refusal, Res
 from gateway.engine import Evaluated, Prepared
 from gateway.facts import Cause
 from gateway.language.policy import Effect, PlanLimit, Rule
-from gateway.state.operations import NANO, Limit, Unit
+from gateway.state.operations import NANO, TOKEN_UNITS, Limit, Unit
 from gateway.values import SECOND
 
 
@@ -70,7 +70,9 @@ _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")
 _NO_PRICE: Final = Public("model-not-priced", "This model is not offered under this plan.")
 _STATE_RETRY: Final = 5
-_QUOTA_UNITS: Final = {Unit.TOKENS: "tokens", Unit.USD: "usd-cents", Unit.CONCURRENT: "concurrent-requests"}
+_QUOTA_UNITS: Final = {
+    **{unit: unit.replace(" ", "-") for unit in TOKEN_UNITS}, Unit.USD: "usd-cents", Unit.CONCURRENT: "concurrent-requests",
+}  # fmt: skip
 _CENT: Final = NANO // 100
 _VERIFY_CODE: Final = "verification-required"
 

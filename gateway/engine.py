@@ -26,10 +26,10 @@ from gateway.evaluation import Rules
 from gateway.language.policy import Corroborate, Effect, PlanLimit, Policy
 from gateway.language.program import NOTHING_COUNTED
 from gateway.protocol import Hearing
-from gateway.readings import generates, key_of, labels_of, reserved, spent
+from gateway.readings import generates, key_of, labels_of, reserved, used
 from gateway.recalling import Asked, Recalling
 from gateway.signals import Catalogue, View, only_after
-from gateway.state.operations import NO_ZERO, Batch, Reply, Sight, Take, Unit
+from gateway.state.operations import METERED, NO_ZERO, Batch, Reply, Sight, Take, Unit
 from gateway.values import AtLeast, Missing
 
 NO_STATE = Missing("state unavailable")
@@ -196,7 +196,7 @@ class Engine:
     def settled(self, view: View, taken: Iterable[Take], unused: bool) -> list[Take]:
         """What is given back of the takes of an exchange that is over: leases, and what was held back but not used.
 
-        unused: the upstream did not take the request on. An answer that does not say what it used keeps what was held back.
+        unused: the upstream did not take the request on. `readings.used` says what else is charged.
         """
         found = []
         for take in taken:
@@ -204,9 +204,9 @@ class Engine:
                 found.append(take)
             elif take.limit.unit is not Unit.REQUESTS:
                 plan = next(plan for plan in self._limits if plan.limit.id == take.limit.id)
-                used = 0 if unused else spent(plan, view)
-                if used is not None and used != take.cost:
-                    found.append(replace(take, cost=take.cost - used))
+                rest = take.cost - (0 if unused else used(plan, view, take.cost))
+                if rest:
+                    found.append(replace(take, cost=rest))
         return found
 
     def settle(self, view: View, evaluated: Evaluated) -> Batch:
@@ -246,7 +246,7 @@ class Engine:
             applies = None
         if applies is False:
             return
-        charged = generates(view) if plan.limit.unit in (Unit.TOKENS, Unit.USD) else True
+        charged = generates(view) if plan.limit.unit in METERED else True
         if charged is False:
             return
         key, cost = key_of(plan.per, view), reserved(plan, view)

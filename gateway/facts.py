@@ -159,15 +159,17 @@ class End(StrEnum):
     CLIENT_GONE = "client-gone"
     UPSTREAM_CUT = "upstream-cut"
     UPSTREAM_FAILED = "upstream-failed"
+    STOPPED = "stopped"  # by us, as the process was
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What is known once the exchange is over. Durations are microseconds and differ from run to run.
 
-    said: text of the answer, the first `LONGEST_SAID` characters of it, where a rule compares by it; hashed at settle time and
-    never kept. issued: what it holds that a later call hands back (ids, signatures). recorded: values of signals known after
-    the answer that an audit record holds (they replace computing).
+    events: of an answer in events, how many went out. said: text of the answer, the first
+    `LONGEST_SAID` characters of it, where a rule compares by it; hashed at settle time and never kept. issued: what it holds
+    that a later call hands back (ids, signatures). recorded: values of signals known after the answer that an audit record
+    holds (they replace computing).
     """
 
     status: int | None = None
@@ -176,6 +178,7 @@ class Answer:
     model: str | None = None
     first_byte: int | None = None
     duration: int | None = None
+    events: int = 0
     said: str = field(default="", repr=False)
     issued: tuple[str, ...] = field(default=(), repr=False)
     recorded: Mapping[str, object] | None = field(default=None, repr=False)

@@ -22,21 +22,20 @@ from gateway.decision import Mode, Outcome, Room, Verdict
 from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
 from gateway.engine import Engine, Evaluated, under
 from gateway.errors import PolicyError, StateError
-from gateway.facts import Answer, Cause, End, Facts, Freshness
+from gateway.facts import Answer, Cause, Facts, Freshness
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
+from gateway.returns import Asked, Replied, abandoned, settling, taken
 from gateway.signals import Catalogue, View
+from gateway.state.held import Held
 from gateway.state.memory import MemoryState
-from gateway.state.operations import Batch, Reply, Take
+from gateway.state.operations import Batch, Reply
 from gateway.state.owed import Owed, leases
 from gateway.versions import Versions
 
-_REFUSED_BY_UPSTREAM = 400
 SUBJECT = ("account.id", "account.org", "request.model", "prompt.template")  # what tells who was asked to declare, and of what
-Replied = Reply | StateError
 Judging = Generator[Batch, Replied, Judgement]
-Asked = list[tuple[Batch, Replied | None]]
 
 
 class RemoteState(Protocol):
@@ -68,6 +67,7 @@ class Gate:
     state: MemoryState, or a RemoteState (then use the `_remote` methods). mode: the overall mode, above every rule's own.
     ids: the id of a decision from its facts. timer: nanoseconds, for latencies only. sink: receives every settled
     judgement exactly once. tell: receives what operators must hear at once, such as a rule that is set aside.
+    holding: told when an exchange that holds leases begins, and within how many µs to call `renew`; unset: none is renewed.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class Gate:
         self.versions = Versions()
         self._recorded = [name for name, signal in catalogue.items() if signal.recorded]
         self._subject = [name for name in SUBJECT if name in catalogue]
-        self._owed = Owed()
+        self.holding: Callable[[int], None] | None = None
+        self._owed, self._held = Owed(), Held()
         self._releasing: set[asyncio.Future[Replied]] = set()
         self._put_in_force(policy)
 
@@ -118,6 +119,11 @@ class Gate:
         self.quarantine = Quarantine(self.tell)
 
     @property
+    def leases(self) -> int:
+        """Exchanges under way here that hold leases."""
+        return len(self._held)
+
+    @property
     def local(self) -> bool:
         """Whether judging is a plain function call, because the state is in this process."""
         return isinstance(self.state, MemoryState)
@@ -133,11 +139,11 @@ class Gate:
                 try:
                     batch = judging.send(reply)  # type: ignore[arg-type]
                 except StopIteration as done:
-                    return done.value  # type: ignore[no-any-return]
+                    return self._begun(done.value)
                 reply = state.apply(batch)
                 asked.append((batch, reply))
         except BaseException:  # whatever broke, nobody will settle what was taken
-            state.apply(_abandoned(facts, asked))
+            state.apply(abandoned(facts, asked))
             raise
 
     async def judge_remote(self, facts: Facts) -> Judgement:
@@ -151,18 +157,19 @@ class Gate:
                 try:
                     batch = judging.send(reply)  # type: ignore[arg-type]
                 except StopIteration as done:
-                    return done.value  # type: ignore[no-any-return]
+                    return self._begun(done.value)
                 asked.append((batch, None))
                 reply = await self._ask(self.state.apply, batch)
                 asked[-1] = batch, reply
         except BaseException:  # whoever asked is gone, or something broke: nobody will settle what was taken
-            await self._abandon(self.state, _abandoned(facts, asked))
+            await self._abandon(self.state, abandoned(facts, asked))
             raise
 
     def settle(self, judgement: Judgement, answer: Answer) -> None:
         """Count what is only known after the answer, give back what a refusal took, and hand the record to the sink."""
         assert isinstance(self.state, MemoryState), "remote state needs settle_remote"
-        if batch := _settling(judgement, answer):
+        self._held.end(judgement.outcome.id)
+        if batch := settling(judgement, answer):
             self.state.apply(batch)
         self.sink(judgement, answer)
 
@@ -170,24 +177,43 @@ class Gate:
         """`settle`, with whatever state the gate has. A remote one takes it with the next batch, or soon after."""
         if isinstance(self.state, MemoryState):
             return self.settle(judgement, answer)
-        if batch := _settling(judgement, answer):
+        self._held.end(judgement.outcome.id)
+        if batch := settling(judgement, answer):
             reply = await self._ask(self.state.later, batch)
             judgement.settle_error = str(reply) if isinstance(reply, StateError) else ""
         self.sink(judgement, answer)
         return None
 
+    async def renew(self, at: int) -> int:
+        """Renew, at the time `at` (µs), the leases of exchanges under way. How long (µs) until it is to be done again, or 0."""
+        state = self.state
+        for batch in self._held.due(at):
+            if isinstance(state, MemoryState):
+                state.apply(batch)
+            elif isinstance(await self._ask(state.apply, batch), StateError):
+                break
+            self._held.renewed(batch)
+        return self._held.pause
+
+    def _begun(self, judgement: Judgement) -> Judgement:
+        if self.holding is not None and judgement.held:
+            within = self._held.begin(judgement.outcome.id, judgement, judgement.held, judgement.facts.at)
+            if within:
+                self.holding(within)
+        return judgement
+
     async def _ask(self, carry: Callable[[Batch], Awaitable[Reply]], batch: Batch) -> Replied:
-        riders = self._owed.board(batch)
+        self._owed.board(batch)
         try:
             reply = await carry(batch)
         except StateError as error:
             self.state_failures += 1
-            self._owed.lost(batch, riders)
+            self._owed.lost(batch)
             return error
         except BaseException:  # cancelled on the way: what it gives back is owed as after a time-out
-            self._owed.lost(batch, riders)
+            self._owed.lost(batch)
             raise
-        self._owed.answered(riders)
+        self._owed.answered(batch)
         return reply
 
     async def _abandon(self, state: RemoteState, batch: Batch) -> None:
@@ -214,7 +240,7 @@ class Gate:
         down = error is not None and engine.needs(prepared)
         evaluated = engine.evaluate(view, prepared, first, quarantine.resting(facts.at))
         rooms: list[Room] = [*first.rooms, *first.shadow_rooms] if first else []
-        taken = _taken(prepared.batch, first)
+        took = taken(prepared.batch, first)
         full = any(not room.allowed and not room.shadow for room in rooms)
         second = None if refused or full or down else engine.throttles(view, evaluated)
         if second and (second.takes or not error):
@@ -224,7 +250,7 @@ class Gate:
                 unsure += leases(second)
             else:
                 rooms += [*reply.rooms, *reply.shadow_rooms]
-                taken += _taken(second, reply)
+                took += taken(second, reply)
         decision = engine.decide(evaluated, rooms)
         _resolve(self._recorded, evaluated, view)
         quarantine.note(decision.ends, facts.at)
@@ -242,9 +268,9 @@ class Gate:
             refused or next(iter(causes), None), enforced.tags, enforced.delay, enforced.restriction, enforced.reason,
             tuple(rooms), headers, str(error) if error else "", enforced.asked,
         )  # fmt: skip
-        refused_in_shadow = [take for take in taken if take.limit.shadow] if enforced.would.refuses else []
-        returns = taken if enforced.refusal is not None else refused_in_shadow
-        held = [take for take in taken if take not in returns]
+        refused_in_shadow = [take for take in took if take.limit.shadow] if enforced.would.refuses else []
+        returns = took if enforced.refusal is not None else refused_in_shadow
+        held = [take for take in took if take not in returns]
         returns = [*returns, *unsure]
         return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, self.timer() - started)
 
@@ -271,26 +297,3 @@ def _credential_causes(view: View) -> list[Cause]:
     if facts.looked_up is not None and facts.looked_up.freshness is Freshness.UNAVAILABLE:
         return [*found, Cause.DIRECTORY_UNAVAILABLE]
     return [*found, Cause.CREDENTIAL_UNKNOWN] if known is False else found
-
-
-def _abandoned(facts: Facts, asked: Asked) -> Batch:
-    back = [take for batch, reply in asked for take in (_taken(batch, reply) if isinstance(reply, Reply) else leases(batch))]
-    return Batch(facts.at, returns=[(take, facts.at) for take in back])
-
-
-def _taken(batch: Batch, reply: Reply | None) -> list[Take]:
-    if reply is None:
-        return []
-    live = batch.takes if all(room.allowed for room in reply.rooms) else []
-    return [*live, *(batch.shadow_takes if all(room.allowed for room in reply.shadow_rooms) else [])]
-
-
-def _settling(judgement: Judgement, answer: Answer) -> Batch:
-    view = judgement.view.over(answer, judgement.engine.after)
-    batch = judgement.engine.settle(view, judgement.evaluated)
-    unused = answer.end is End.UPSTREAM_FAILED or (answer.status or 0) >= _REFUSED_BY_UPSTREAM
-    back = [*judgement.returns, *judgement.engine.settled(view, judgement.held, unused)]
-    batch.returns = [(take, judgement.facts.at) for take in back]
-    batch.over = judgement.facts.at + (answer.duration or 0)
-    judgement.view = view
-    return batch

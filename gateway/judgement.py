@@ -30,7 +30,7 @@ class Trace:
         return f"00-{self.trace_id:032x}-{span:016x}-{int(sampled):02x}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Judgement:
     """One judged exchange.
 

@@ -11,11 +11,12 @@ from hashlib import blake2b
 
 from gateway.decision import Mode, Restriction
 from gateway.declarations import standing_of
+from gateway.facts import End
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import PlanLimit, Price, Rule
 from gateway.language.program import NOT_COUNTED, ratio
 from gateway.signals import View
-from gateway.state.operations import Count, Unit, joined
+from gateway.state.operations import METERED, Count, Unit, joined
 from gateway.values import AtLeast, Failed, Missing
 
 
@@ -78,6 +79,7 @@ def amount_of(measure: Measure, view: View) -> int | str | Missing | Failed:
 
 _CHARACTERS_PER_TOKEN = 4
 _FREE, _EMBEDDINGS = "count_tokens", "embeddings"
+_BROKEN = frozenset({End.CLIENT_GONE, End.UPSTREAM_CUT, End.STOPPED})
 _RESTRICTED = ("chat", "text_completion")
 
 
@@ -93,21 +95,36 @@ def reserved(plan: PlanLimit, view: View) -> int | None:
     """What a limit holds back for one exchange before its answer; None where no price tells.
 
     Tokens: one for every four characters of the prompt (of the body, where nobody reads prompts), and as many output tokens
-    as the request allows itself, at most `reserve`. Never more than the limit's amount: a large request waits until nothing
-    else is held, instead of for ever.
+    as the request allows itself, at most `reserve`. Cached tokens may be all of the input, those of reasoning all of the
+    output. Never more than the limit's amount: a large request waits until nothing else is held, instead of for ever.
     """
     unit = plan.limit.unit
-    if unit not in (Unit.TOKENS, Unit.USD):
+    if unit not in METERED:
         return 1
-    length, size = _whole(view.get("prompt.length")), _whole(view.get("request.size"))
-    most, candidates = _whole(view.get("request.max_tokens")), _whole(view.get("request.n"))
-    sent = -(-(size or 0 if length is None else length) // _CHARACTERS_PER_TOKEN)
-    said = min(plan.reserve, plan.reserve if most is None else most * max(1, candidates or 1))
-    said = 0 if view.get("request.operation") == _EMBEDDINGS else said
-    if unit is Unit.TOKENS:
-        return min(max(1, sent + said), plan.limit.amount)
+    sent, said = _estimate(view), _allowed(plan, view)
+    if unit is not Unit.USD:
+        return min(max(1, _of_unit(unit, sent, said, sent, said)), plan.limit.amount)
     price = price_of(plan, view)
     return None if price is None else min(sent * price.input + said * price.output, plan.limit.amount)
+
+
+def _estimate(view: View) -> int:
+    """Input tokens, before anybody has counted them."""
+    length, size = _whole(view.get("prompt.length")), _whole(view.get("request.size"))
+    return -(-(size or 0 if length is None else length) // _CHARACTERS_PER_TOKEN)
+
+
+def _allowed(plan: PlanLimit, view: View) -> int:
+    """The most output tokens that a request allows itself, as far as a limit holds them back."""
+    if view.get("request.operation") == _EMBEDDINGS:
+        return 0
+    most, candidates = _whole(view.get("request.max_tokens")), _whole(view.get("request.n"))
+    return min(plan.reserve, plan.reserve if most is None else most * max(1, candidates or 1))
+
+
+def _of_unit(unit: Unit, sent: int, said: int, cached: int, reasoned: int) -> int:
+    """The tokens that a limit of a unit counts."""
+    return {Unit.INPUT: sent, Unit.OUTPUT: said, Unit.CACHED: cached, Unit.REASONING: reasoned}.get(unit, sent + said)
 
 
 def biting(restriction: Restriction, view: View) -> Restriction | None:
@@ -123,18 +140,32 @@ def biting(restriction: Restriction, view: View) -> Restriction | None:
     return found if view.get("request.operation") in _RESTRICTED and found.plain() else None
 
 
-def spent(plan: PlanLimit, view: View) -> int | None:
-    """What one exchange really took of a limit in tokens or money; None where the upstream did not say."""
+def used(plan: PlanLimit, view: View, held: int) -> int:
+    """What one exchange is charged of a limit in tokens or money, of which it held back `held`.
+
+    What the upstream says it took, and what was held back where it says nothing. An answer that broke off is never charged less
+    than was held back: what stands in the middle of a stream is a beginning, and going away before the end would buy the rest
+    of it. Nor is it charged less than one output token for every event of it that went out.
+    """
+    answer = view.answer
+    assert answer is not None, "an exchange is settled with its answer"
     sent, said = _whole(view.get("response.input_tokens")), _whole(view.get("response.output_tokens"))
-    if sent is None and said is None:
-        return None
-    if plan.limit.unit is Unit.TOKENS:
-        return (sent or 0) + (said or 0)
+    broken = answer.end in _BROKEN
+    if broken:
+        said = max(said or 0, answer.events)
+        sent = _estimate(view) if sent is None else sent
+    elif sent is None and said is None:
+        return held
+    cached = min(sent or 0, _whole(view.get("response.cached_tokens")) or 0)
+    reasoned = _whole(view.get("response.reasoning_tokens")) or 0
+    if plan.limit.unit is not Unit.USD:
+        found = _of_unit(plan.limit.unit, sent or 0, said or 0, cached, reasoned)
+        return max(found, held) if broken else found
     price = price_of(plan, view)
     if price is None:
-        return None
-    cached = min(sent or 0, _whole(view.get("response.cached_tokens")) or 0)
-    return ((sent or 0) - cached) * price.input + cached * price.cached + (said or 0) * price.output
+        return held
+    found = ((sent or 0) - cached) * price.input + cached * price.cached + (said or 0) * price.output
+    return max(found, held) if broken else found
 
 
 def price_of(plan: PlanLimit, view: View) -> Price | None:

@@ -103,9 +103,9 @@ def action_rows() -> list[str]:
 
 
 def unit_rows() -> list[str]:
-    examples = re.findall(r"\d+ (\w+)(?:/\w+)?", LIMIT_FIELDS["limit"].doc)
+    examples = re.findall(r"\d+ ([a-z ]+)(?:/\w+)?", LIMIT_FIELDS["limit"].doc)
     assert set(examples) == set(map(str, Unit))
-    written = re.findall(r"\d+ \w+(?:/\w+)?", LIMIT_FIELDS["limit"].doc)
+    written = re.findall(r"\d+ [a-z ]+(?:/\w+)?", LIMIT_FIELDS["limit"].doc)
     return [f"| {unit} | `{text}` |" for unit, text in zip(examples, written, strict=True)]
 
 

@@ -24,7 +24,8 @@ RANKS = [
     {"gateway.evaluation"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
-    {"gateway.audit", "gateway.sections"},
+    {"gateway.audit", "gateway.literals", "gateway.disclosure", "gateway.returns"},
+    {"gateway.sections"},
     {"gateway.gate"},
     {
         "gateway.config",
@@ -33,26 +34,30 @@ RANKS = [
         "gateway.web.intake",
         "gateway.web.server",
         "gateway.web.gathering",
+        "gateway.web.renewing",
     },
     {"gateway.web.exchange"},
     {"gateway.web.door", "gateway.web.wire"},
     {
         "gateway.web.middleware",
+        "gateway.web.workers",
         "gateway.web.sockets",
+        "gateway.web.balance",
         "gateway.web.link",
         "gateway.web.pool",
+        "gateway.web.pools",
         "gateway.web.caller",
         "gateway.web.steps",
     },
-    {"gateway.web.upstream", "gateway.web.turn", "gateway.web.lane", "gateway.web.reload"},
-    {"gateway.replay", "gateway.clusters", "gateway.web.app"},
+    {"gateway.web.upstream", "gateway.web.turn", "gateway.web.lane", "gateway.web.service", "gateway.web.reload"},
+    {"gateway.replay", "gateway.clusters", "gateway.web.app", "gateway.web.stopping"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
     {"gateway.__main__"},
 ]
 CORE = (
     "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation", "engine",
-    "recalling", "enforcement", "declarations", "judgement", "gate", "quarantine", "versions", "unicode",
+    "recalling", "enforcement", "declarations", "judgement", "gate", "returns", "quarantine", "versions", "unicode",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from gateway.audit.record import record
 from gateway.decision import Action
+from gateway.errors import Place
 from gateway.facts import Answer, End, Usage
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language.policy import Price, Prices
+from gateway.replay.sources import recorded
 from gateway.state.operations import NANO
 from gateway.values import SECOND
 from tests.judging import CATALOGUE, START, facts, policy
@@ -116,15 +119,21 @@ def test_a_body_that_could_not_be_read_is_something_missing(on_missing: str, act
         (Answer(200, Usage(None, 30)), 30),
         (Answer(200), 150),
         (Answer(200, end=End.CLIENT_GONE), 150),
-        (Answer(200, Usage(90, 4), end=End.CLIENT_GONE), 94),
+        (Answer(200, Usage(90, 4), end=End.CLIENT_GONE), 150),
+        (Answer(200, Usage(90, 400), end=End.CLIENT_GONE), 490),
+        (Answer(200, end=End.CLIENT_GONE, events=700), 800),
+        (Answer(200, Usage(90, 4), end=End.UPSTREAM_CUT, events=700), 790),
+        (Answer(200, Usage(90, 4), end=End.STOPPED), 150),
         (Answer(200, end=End.UPSTREAM_CUT), 150),
+        (Answer(504, end=End.UPSTREAM_FAILED), 150),
         (Answer(end=End.UPSTREAM_FAILED), 0),
+        (Answer(502, end=End.UPSTREAM_FAILED), 0),
         (Answer(503), 0),
         (Answer(429), 0),
     ],
 )
 def test_what_an_exchange_takes_in_the_end(answer: Answer, used: int, window: str) -> None:
-    """Going away early buys nothing: what was held back stays taken unless the upstream says what it used."""
+    """Going away early buys nothing: what was held back stays taken, and what went out beyond it counts too."""
     assert after(gate("10000 tokens/minute", more=f", window: {window}"), answer) == 10_000 - used
 
 
@@ -158,6 +167,25 @@ def test_what_was_not_used_makes_no_room_in_another_window() -> None:
     assert ask(judging, end).outcome.action is Action.ALLOW
     judging.settle(first, Answer(200, Usage(1, 1), duration=2 * SECOND))
     assert ask(judging, end + 2 * SECOND).outcome.action is Action.THROTTLE
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "used"),
+    [
+        ("tokens", 150, 130),
+        ("input tokens", 100, 90),
+        ("output tokens", 50, 40),
+        ("cached tokens", 100, 30),
+        ("reasoning tokens", 50, 25),
+    ],
+)
+def test_tokens_of_each_kind_are_held_back_and_settled(kind: str, held: int, used: int) -> None:
+    limit = f"10000 {kind}/minute"
+    asked = ask(gate(limit))
+    assert left(asked) == 10_000 - held
+    assert asked.outcome.headers[0][1] == f'"p.l";q=10000;qu="{kind.replace(" ", "-")}";w=60'
+    assert after(gate(limit), Answer(200, Usage(90, 40, 30, 25))) == 10_000 - used
+    assert after(gate(limit), Answer(200)) == 10_000 - held, "an answer that says nothing keeps what was held back"
 
 
 @pytest.mark.parametrize(
@@ -198,6 +226,28 @@ def test_requests_under_way_hold_a_slot_until_they_are_settled() -> None:
     assert ask(judging).outcome.action is Action.THROTTLE, "a refused request held no slot and frees none"
     judging.settle(first, Answer(200, end=End.CLIENT_GONE))
     assert [ask(judging).outcome.action for _ in range(2)] == [Action.ALLOW, Action.THROTTLE]
+
+
+def test_a_slot_is_renewed_for_as_long_as_its_exchange_is_under_way() -> None:
+    judging, woken = gate("1 concurrent", more=", lease: 30s"), []
+    judging.holding = woken.append
+    lasting = ask(judging)
+    assert woken == [30 * SECOND // 4]
+    for quarter in range(1, 40):
+        at = START + quarter * 30 * SECOND // 4
+        assert asyncio.run(judging.renew(at)) == 30 * SECOND // 4
+        assert ask(judging, at).outcome.action is Action.THROTTLE
+    judging.settle(lasting, Answer(200))
+    assert asyncio.run(judging.renew(at + SECOND)) == 0
+    assert ask(judging, at + SECOND).outcome.action is Action.ALLOW
+
+
+def test_a_slot_of_an_exchange_that_everybody_forgot_ends_with_its_lease() -> None:
+    judging = gate("1 concurrent", more=", lease: 30s")
+    judging.holding = lambda within: None
+    ask(judging)
+    assert asyncio.run(judging.renew(START + 20 * SECOND)) == 0
+    assert ask(judging, START + 30 * SECOND).outcome.action is Action.ALLOW
 
 
 def test_a_slot_that_nobody_gives_back_is_free_after_its_lease() -> None:
@@ -262,3 +312,11 @@ rules:
     assert record(judgement, Answer(200))["measures"] == {"quantile request.size at 0.5 by account.id over 1h": 10}
     looked = judging.judge(facts({"request.size": 1}))
     assert [str(end.verdict) for end in looked.outcome.decision.ends] == ["unknown"]
+
+
+def test_a_record_holds_what_a_replay_needs_to_charge_a_stream_that_broke_off() -> None:
+    judging = gate("1000 output tokens/minute")
+    judgement, answer = ask(judging), Answer(200, Usage(90, 1), End.CLIENT_GONE, events=77)
+    entry = record(judgement, answer)
+    assert recorded(entry, Place("records", 1), CATALOGUE).answer.events == 77
+    assert "events" not in record(judgement, Answer(200, Usage(90, 77), events=77))["answer"], "the usage says more"

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gateway.decision import Decision, Outcome, Refusal, Room, RuleEnd, Verdict
 from gateway.declarations import Standing, standing_of
-from gateway.facts import Answer, Facts
+from gateway.facts import Answer, End, Facts
 from gateway.judgement import Judgement
 from gateway.signals import Signal, View
 from gateway.values import AtLeast, Failed, Missing, timestamp_text
@@ -270,4 +270,6 @@ def _answer(answer: Answer) -> dict[str, Any]:
         entry["model"] = answer.model
     if usage := {name: value for name, value in zip(_USAGE, _used(answer.usage), strict=True) if value is not None}:
         entry["usage"] = usage
+    if answer.events and answer.end is not End.COMPLETE:  # only then it says what the usage does not
+        entry["events"] = answer.events
     return entry

@@ -7,7 +7,6 @@ in the file, `spilled` how often a caller had to write, `failed` the records tha
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from gateway.audit.lines import line as line
 from gateway.audit.record import record
 from gateway.errors import ConfigError, Place, Problem
 from gateway.facts import Answer
@@ -24,7 +24,6 @@ from gateway.judgement import Judgement
 DEPTH: Final = 65_536
 BATCH: Final = 512
 PAUSE: Final = 0.02
-_WRITTEN: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class SpanSink(Protocol):
@@ -132,8 +131,3 @@ class Trail:
         self.failed += count
         self.problem = problem
         print(f"sluice: audit: {problem}", file=sys.stderr)
-
-
-def line(entry: dict[str, Any]) -> bytes:
-    """A record as one line of JSON."""
-    return _WRITTEN(entry).encode("utf-8", "backslashreplace") + b"\n"

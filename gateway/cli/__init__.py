@@ -18,6 +18,7 @@ from gateway.cli.geo import geo
 from gateway.cli.rule_tests import test
 from gateway.cli.schema import schema
 from gateway.cli.serve import serve
+from gateway.cli.settings import config
 from gateway.cli.signals import signals
 
 
@@ -27,5 +28,5 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters):
+for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, config):
     main.add_command(command)

@@ -1,58 +1,62 @@
-"""`sluice serve`: the gateway process."""
+"""`sluice serve`: the gateway process, or several of them on one address."""
 
 from __future__ import annotations
 
-import gc
+import os
 import socket
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from gateway import __version__
 from gateway.cli.common import PATHS, fail
-from gateway.cli.geo_findings import geo_findings
-from gateway.config import load_config
-from gateway.errors import SluiceError
-from gateway.language.lint import lint
-from gateway.web.door import wall_clock
+from gateway.config import Config, load_config
+from gateway.errors import SluiceError, StateError
 
-GRACE = 30  # seconds that running streams have left after the order to stop
+MOST_WORKERS = 128
 
 
 @click.command()
 @click.argument("config", type=PATHS)
-def serve(config: Path) -> None:
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), default=1, help="Processes on one address; they need Redis.")
+def serve(config: Path, workers: int) -> None:
     """Run the gateway process. Exit: 0, or 2 for a bad config.
 
-    SIGHUP loads the packs again; the other settings of CONFIG are read at the start only.
+    SIGHUP loads the packs again; the other settings of CONFIG are read at the start only. Several workers keep limits and
+    windows in one Redis, and each its own file of audit records: audit.1.jsonl, audit.2.jsonl and so on.
     """
-    import uvicorn
-
-    from gateway.web.app import build
+    from gateway.cli.serving import run  # heavy to import, and not needed by other commands
+    from gateway.web.workers import Keeper
 
     try:
         settings = load_config(config)
+        check_workers(settings, workers)
         listening = _listen(settings.host, settings.port)
-        process = build(settings)
-        geo = geo_findings(settings, wall_clock())
     except SluiceError as error:
         fail(error, 2)
-    policy = process.gate.policy
-    click.echo(f"sluice {__version__} on http://{settings.host}:{settings.port}", err=True)
-    click.echo(
-        f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
-    )
-    for finding in [*lint(policy, today=wall_clock(), catalogue=process.gate.catalogue), *geo]:
-        click.echo(finding.line, err=True)
-    if not settings.lasting_key:
-        click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
-    server = uvicorn.Config(
-        process.app, http=process.protocol, ws="none", proxy_headers=False,
-        timeout_graceful_shutdown=GRACE, log_level="warning", access_log=False, server_header=False, date_header=False,
-    )  # fmt: skip
-    gc.collect()
-    gc.freeze()  # what stands now stays: collections during a reload need not look through it
-    uvicorn.Server(server).run(sockets=[listening])
+    if workers == 1:
+        run(settings, listening)
+    else:
+        sys.exit(Keeper(workers, lambda seat: run(of_worker(settings, seat.number), listening, seat)).run())
+
+
+def check_workers(settings: Config, workers: int) -> None:
+    """Raises StateError where so many workers cannot keep the limits together."""
+    if workers > 1 and settings.state.url.startswith("memory:"):
+        raise StateError(
+            f"--workers {workers}: state in memory is each worker's own, so limits would admit up to {workers} times what they"
+            " say; set 'state: {url: redis://host:6379/0}', or start one worker"
+        )
+    if workers > 1 and not hasattr(os, "fork"):
+        raise StateError("--workers needs a system that can fork processes; start several on ports of their own instead")
+
+
+def of_worker(settings: Config, number: int) -> Config:
+    """The settings of one of several workers: its records go to a file of its own, so that lines of two never mix."""
+    records = settings.records
+    own = records.with_name(f"{records.stem}.{number}{records.suffix}") if records is not None else None
+    return replace(settings, records=own)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,6 @@
-"""Reading what a limit allows: `60 requests/minute`, `200000 tokens/minute`, `5 usd/day`, `8 concurrent`."""
+"""Reading what a limit allows: `60 requests/minute`, `200000 tokens/minute`, `9000 output tokens/hour`, `5 usd/day`,
+`8 concurrent`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from gateway.strict.shapes import Problems
 from gateway.values import SECOND, parse_duration
 
 _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
-LIMIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([a-z]+)\s*)?(?:/\s*([0-9]{1,9}(?:s|m|h|d)|[a-z]+))?")
+LIMIT: Final = re.compile(
+    r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([a-z]+(?: +[a-z]+)?)\s*)?(?:/\s*([0-9]{1,9}(?:s|m|h|d)|[a-z]+))?"
+)
 _LONGEST: Final = 366 * 86_400
-UNITS: Final = {"request": Unit.REQUESTS, "token": Unit.TOKENS, "usd": Unit.USD, "concurrent": Unit.CONCURRENT}
+UNITS: Final = {unit.removesuffix("s"): unit for unit in Unit}  # one token, two tokens
 _MEND: Final = "write it as 60 requests/minute, 30/10s or 1000/day"
 _MEND_ALL: Final = "write it as 60 requests/minute, 200000 tokens/minute, 5 usd/day or 8 concurrent"
 _MONEY: Final = re.compile(r"(?:\$|US\$|USD)\s*([0-9.]+)\s*(/.*)", re.IGNORECASE)
@@ -30,7 +34,7 @@ def limit_of(
     if found is None or (found[3] is None and found[2] != "concurrent"):
         problems.add(place, f"{written!r} is not a limit", _meant(written.strip(), units))
         return None
-    word = found[2] or "requests"
+    word = " ".join((found[2] or "requests").split())
     unit = UNITS.get(word) or UNITS.get(word.removesuffix("s"))
     if unit not in units:
         what = f"unit '{word}' is not known" if unit is None else f"a limit in {unit} cannot stand here"

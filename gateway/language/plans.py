@@ -10,7 +10,7 @@ from gateway.language.amounts import limit_of
 from gateway.language.measures import not_compared, not_recalled
 from gateway.language.policy import PlanLimit, Price, Prices
 from gateway.language.words import PUBLIC_FIELDS, OnMissing, Speech, slug
-from gateway.state.operations import NANO, Limit, Pace, Unit
+from gateway.state.operations import METERED, NANO, TOKEN_UNITS, Limit, Pace, Unit
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, Problems, listing, mapping, one_of, raw, scalar, text, whole
 from gateway.values import SECOND, parse_duration
@@ -18,6 +18,7 @@ from gateway.values import SECOND, parse_duration
 LEASE: Final = 600 * SECOND
 RESERVE: Final = 1_000
 SMALL: Final = 10  # a limit has room for so many requests at least, where nobody says what they hold back
+_OUTPUT: Final = frozenset({Unit.TOKENS, Unit.OUTPUT, Unit.REASONING})  # what an answer's length is held back of
 _MOST_PRICE: Final = 1_000_000
 _DEFAULT_PUBLIC: Final = Public("rate-limited", "Too many requests; retry after the time stated.")
 
@@ -43,7 +44,10 @@ LIMIT_FIELDS: Final = {
     "id": Field(scalar(slug, "id"), required=True, doc="stable slug, never reused"),
     "per": Field(listing(text("per"), "per", empty=False), required=True, doc="the signals that separate counters"),
     "limit": Field(
-        text("limit"), required=True, doc="such as 60 requests/minute, 200000 tokens/minute, 5 usd/day, 8 concurrent"
+        text("limit"),
+        required=True,
+        doc="such as 60 requests/minute, 200000 tokens/minute, 150000 input tokens/minute, 50000 output tokens/minute,"
+        " 100000 cached tokens/minute, 20000 reasoning tokens/minute, 5 usd/day, 8 concurrent",
     ),
     "window": Field(one_of(Pace, "window"), default=Pace.FIXED, doc="fixed or moving"),
     "when": Field(raw, doc="whom it concerns; signals only"),
@@ -52,7 +56,11 @@ LIMIT_FIELDS: Final = {
         whole("reserve", 0, 1_000_000),
         doc=f"tokens, usd: most output tokens held back at first; {RESERVE} if not said, at most 1/{SMALL} of the limit",
     ),
-    "lease": Field(scalar(lease_of, "lease"), default=LEASE, doc="concurrent: the longest that one request holds its slot"),
+    "lease": Field(
+        scalar(lease_of, "lease"),
+        default=LEASE,
+        doc="concurrent: how long a slot is held for a process that died; it is renewed while its request is under way",
+    ),
     "public": Field(mapping(PUBLIC_FIELDS, "public"), doc="what the caller is told"),
     "mode": Field(one_of(Mode, "mode"), required=True, doc="enforce, shadow or off"),
 }
@@ -62,9 +70,9 @@ PRICE_FIELDS: Final = {
     "cached": Field(scalar(price_of_tokens, "cached"), doc="the same for input read from a cache; else as input"),
 }
 _ONLY_FOR: Final = {
-    "reserve": (Unit.TOKENS, Unit.USD),
-    "lease": (Unit.CONCURRENT,),
-    "window": (Unit.REQUESTS, Unit.TOKENS, Unit.USD),
+    "reserve": {*_OUTPUT, Unit.USD},
+    "lease": {Unit.CONCURRENT},
+    "window": {Unit.REQUESTS, *METERED},
 }
 
 
@@ -121,7 +129,7 @@ def read_limit(node: Node, speech: Speech, prices: Prices | None) -> PlanLimit |
 
 def reserve_of(limit: Limit, prices: Prices | None) -> int:
     """The output tokens that a limit holds back of every request where its author does not say: never most of a small limit."""
-    if limit.unit is Unit.TOKENS:
+    if limit.unit in _OUTPUT:
         return min(RESERVE, limit.amount // SMALL)
     if limit.unit is Unit.USD and prices is not None and prices.models:
         return min(RESERVE, limit.amount // SMALL // max(1, prices.dearest.output))
@@ -131,8 +139,8 @@ def reserve_of(limit: Limit, prices: Prices | None) -> int:
 def _roomy(limit: Limit, reserve: int, prices: Prices | None, node: Node, problems: Problems) -> None:
     """Report a reserve that takes the whole limit, so that nobody is let through who does not ask for fewer tokens."""
     cheapest = min((price.output for price in prices.models.values()), default=0) if prices is not None else 0
-    cost = {Unit.TOKENS: 1, Unit.USD: cheapest}.get(limit.unit, 0)
+    cost = cheapest if limit.unit is Unit.USD else int(limit.unit in _OUTPUT)
     if reserve * cost >= limit.amount:
-        amount = f"{limit.amount} tokens" if limit.unit is Unit.TOKENS else f"{Decimal(limit.amount) / NANO:f} usd"
+        amount = f"{limit.amount} {limit.unit}" if limit.unit in TOKEN_UNITS else f"{Decimal(limit.amount) / NANO:f} usd"
         what = f"a reserve of {reserve} output tokens takes the whole limit of {amount}: only requests that ask for less pass"
         problems.add(node.at("reserve"), what, f"write {reserve_of(limit, prices)}, or leave it out")

@@ -12,13 +12,16 @@ from decimal import Decimal
 from typing import Final
 
 from gateway.replay.altered import Altered
-from gateway.state.operations import NANO, Limit, Pace, Unit
+from gateway.state.operations import NANO, TOKEN_UNITS, Limit, Pace, Unit
 from gateway.values import SECOND, duration_text
 
 _PERIODS: Final = {1: "second", 60: "minute", 3_600: "hour", 86_400: "day"}
 _NOTICED: Final[Mapping[Unit, Callable[[str, str], str]]] = {
     Unit.REQUESTS: lambda low, high: f"cases in which exchange {high} of a period is the last, and whether it is refused",
-    Unit.TOKENS: lambda low, high: f"a case whose answers take {low} tokens in a period, and whether one more is refused",
+    **dict.fromkeys(
+        TOKEN_UNITS,
+        lambda low, high: f"a case whose answers take {low} tokens in a period, and whether one more is refused",
+    ),
     Unit.USD: lambda low, high: f"a case whose answers cost {low} to {high} usd in a period, and whether more is refused",
     Unit.CONCURRENT: lambda low, high: f"cases in which exchange {high} of those open at once ('lasts') is the last",
 }

@@ -46,7 +46,7 @@ CASE_FIELDS: Final = {
     "sequence": Field(listing(raw, "sequence", empty=False), doc="several exchanges, in order"),
     "generate": Field(raw, doc="the exchanges of a scenario, such as {scenario: ring, accounts: 10, seed: 7}"),
     "exchanges": Field(raw, doc="a file of captures or audit records beside this one"),
-    "answer": Field(raw, doc="what the upstream answered: status, input_tokens, output_tokens, cached_tokens"),
+    "answer": Field(raw, doc="the upstream's answer: status, input_tokens, output_tokens, cached_tokens, reasoning_tokens"),
     "exceptions": Field(raw, doc="entries of exceptions for this case: rule id, exception, a list of values by field"),
     "shuffle": Field(raw, doc="true, or a seed: the exchanges are also delivered out of order, and it ends the same"),
     "same_as": Field(text("same_as"), doc="the name of a case of this file that must end the same for every rule"),

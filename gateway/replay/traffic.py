@@ -30,6 +30,7 @@ _ANSWERED: Final = {
     "input_tokens": Field(whole("input_tokens"), doc="tokens of the request, cached ones included"),
     "output_tokens": Field(whole("output_tokens"), doc="tokens of the answer"),
     "cached_tokens": Field(whole("cached_tokens"), doc="input tokens read from a cache"),
+    "reasoning_tokens": Field(whole("reasoning_tokens"), doc="output tokens of reasoning"),
 }
 ANSWER_FIELDS: Final = _ANSWERED | {f"response.{key}": one for key, one in _ANSWERED.items()}
 STEP_FIELDS: Final = {
@@ -41,7 +42,7 @@ STEP_FIELDS: Final = {
     "lasts": Field(
         scalar(parse_duration, "lasts"), default=0, doc="how long each stays open: it holds its slots, then settles"
     ),
-    "answer": Field(raw, doc="what the upstream answered: status, input_tokens, output_tokens, cached_tokens"),
+    "answer": Field(raw, doc="the upstream's answer: status, input_tokens, output_tokens, cached_tokens, reasoning_tokens"),
     "generate": Field(raw, doc="a scenario's exchanges in place of given ones"),
 }
 COMMON_FIELDS: Final = {

@@ -286,7 +286,11 @@ function lease.hit(take)
   call("PEXPIRE", take.name, take.ttl)
 end
 
-function lease.give_back(take) call("ZREM", take.name, take.owner) end
+function lease.give_back(take)
+  if take.cost > 0 then return call("ZREM", take.name, take.owner) end
+  call("ZADD", take.name, whole(over + take.period), take.owner)
+  call("PEXPIRE", take.name, take.ttl)
+end
 
 local PACES = { fixed = fixed, moving = moving, bucket = bucket, lease = lease }
 

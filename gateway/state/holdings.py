@@ -11,7 +11,7 @@ that is covered when the exchange is over, and in the newest one after that: nob
 were not used come back to the slice of their take only: what has left the window with it makes no room a second time.
 
 **Leases.** Each has an owner and ends by itself after the limit's period, so that an exchange that is never settled cannot
-hold its slot for good.
+hold its slot for good. Those of exchanges that are still under way are renewed before (`held`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 from zlib import crc32
 
-from gateway.state.operations import SLICES, Limit, Pace, Take, Unit, bounded, joined, kept
+from gateway.state.operations import METERED, SLICES, Limit, Pace, Take, Unit, bounded, joined, kept
 from gateway.values import SECOND
 
 SHARED = 1_024
@@ -107,7 +107,10 @@ class Leases:
         self._ends[take.owner] = at + take.limit.period * SECOND
 
     def give_back(self, take: Take, at: int, now: int) -> None:
-        self._ends.pop(take.owner, None)
+        if take.cost < 0:
+            self._ends[take.owner] = now + take.limit.period * SECOND
+        else:
+            self._ends.pop(take.owner, None)
 
     def gone(self, limit: Limit, at: int) -> bool:
         return all(ends <= at for ends in self._ends.values())
@@ -119,7 +122,7 @@ def grid(limit: Limit) -> tuple[int, int]:
     return (period, 1) if limit.pace is Pace.FIXED else (period // SLICES, SLICES + 1)
 
 
-_KINDS: dict[Unit, Callable[[], Holding]] = {Unit.TOKENS: Bucket, Unit.USD: Bucket, Unit.CONCURRENT: Leases}
+_KINDS: dict[Unit, Callable[[], Holding]] = {**dict.fromkeys(METERED, Bucket), Unit.CONCURRENT: Leases}
 
 
 class Holdings:

@@ -66,12 +66,23 @@ class Pace(StrEnum):
 
 
 class Unit(StrEnum):
-    """What a limit counts. Money is counted in billionths of a US dollar (`NANO` of them are one)."""
+    """What a limit counts. Money is counted in billionths of a US dollar (`NANO` of them are one).
+
+    Tokens are those of input and output together; cached ones are part of the input, those of reasoning part of the output.
+    """
 
     REQUESTS = "requests"
     TOKENS = "tokens"
+    INPUT = "input tokens"
+    OUTPUT = "output tokens"
+    CACHED = "cached tokens"
+    REASONING = "reasoning tokens"
     USD = "usd"
     CONCURRENT = "concurrent"
+
+
+TOKEN_UNITS: Final = frozenset({Unit.TOKENS, Unit.INPUT, Unit.OUTPUT, Unit.CACHED, Unit.REASONING})
+METERED: Final = TOKEN_UNITS | {Unit.USD}  # what is held back before the answer and settled by it
 
 
 NANO: Final = 1_000_000_000
@@ -131,7 +142,8 @@ class Recall(NamedTuple):
 class Take:
     """Units of a limit under a key: one request, or tokens or money held back, or one lease of an `owner`.
 
-    Given back, `cost` says how many units; a negative number takes more, whether or not there is room: they were used.
+    Given back, `cost` says how many units; a negative number takes more, whether or not there is room: they were used. A lease
+    given back at a negative cost is renewed: its owner is still under way.
     """
 
     limit: Limit

@@ -13,8 +13,10 @@ A batch that timed out may still have been counted. What it took of requests, to
 window, because giving back what was perhaps never taken would make room: limits then admit too little, never too much. Leases
 are given back by their owner's name, which makes no room that was not taken; `owed` says when.
 
-Every key goes through KEYS, but no hash tag ties the keys of a batch to one slot: this is for one Redis (with replicas, if
-wished), not yet for a cluster.
+**A cluster.** One batch is one atomic step over all its keys, and a cluster does that within one slot only. So all keys of an
+installation carry its prefix as their hash tag and lie on one node: a cluster makes them survive that node, and lets
+installations with other prefixes live on others, but does not spread the load of one. Any node may be named; the URL says
+database 0.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from redis.backoff import NoBackoff
 
 from gateway.errors import StateError
 from gateway.state.operations import Batch, Reply
-from gateway.state.trips import QUIET, Trips
+from gateway.state.trips import QUIET, Connection, Node, Trips
 from gateway.state.wire import Wire, read
 
 
@@ -43,14 +45,16 @@ class RedisState:
     local = False
 
     def __init__(self, url: str, *, timeout: float = 0.25, prefix: str = "sluice", quiet: float = QUIET) -> None:
-        """Raises StateError when the URL is not one of Redis."""
+        """Raises StateError when the URL is not one of Redis, or the prefix cannot be a hash tag."""
+        if not prefix or set(prefix) & set("{}"):
+            raise StateError("the state's prefix is a hash tag in Redis' keys: write it without braces, and not empty")
         try:
             pool = ConnectionPool.from_url(
                 url, socket_timeout=None, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2,
                 driver_info=None,
             )  # fmt: skip
-            opened = partial(pool.connection_class, **pool.connection_kwargs)
-            opened()  # opens nothing, but finds options that do not exist
+            opened = partial(_opened, pool)
+            opened(None)  # opens nothing, but finds options that do not exist
         except (TypeError, ValueError):
             raise StateError("the state's URL is not one of Redis: write redis://host:6379/0") from None
         script = files("gateway.state").joinpath("batch.lua").read_bytes()
@@ -88,6 +92,13 @@ class RedisState:
         except (ValueError, AttributeError):  # not what the script writes, whoever wrote it
             self._trips.problem = f"Redis at {self._where} gave an answer that cannot be read"
             raise StateError(self._trips.problem) from None
+
+
+def _opened(pool: ConnectionPool, node: Node | None) -> Connection:
+    """A connection that is not connected yet: to the place of the URL, or to a node that a cluster named."""
+    place = {} if node is None else {"host": node[0] or pool.connection_kwargs.get("host"), "port": node[1]}
+    connection: Connection = pool.connection_class(**{**pool.connection_kwargs, **place})
+    return connection
 
 
 def _where(options: dict[str, object]) -> str:

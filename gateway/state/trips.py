@@ -9,6 +9,9 @@ under way. Everything leaves in the order in which it was asked, once; `close` s
 fail alike, and nothing is sent twice. From then on one command alone finds out whether Redis answers again, on a new
 connection; the others wait for what it finds, and are not sent where it finds nothing. At most `MOST` commands wait.
 
+**In a cluster** all keys lie in one slot, and any node says which one has it (`MOVED`), at the start and after a fail-over.
+What was sent has done nothing then: it goes once more, to that node, when nothing is under way any more.
+
 Redis-py opens the connection (addresses, TLS, passwords) and reads answers; its clients are not used, because they wait for one
 answer before they send the next command.
 """
@@ -20,13 +23,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
 from gateway.errors import StateError
 
 QUIET: Final = 0.005
 RIDING: Final = 64
 MOST: Final = 10_000
+MOVES: Final = 3
+Node = tuple[str, int]
 
 
 class Connection(Protocol):
@@ -45,24 +50,25 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class _Asked:
-    """A command and where its answer goes."""
+    """A command and where its answer goes. moves: how often it was sent elsewhere."""
 
     command: bytes
     answer: asyncio.Future[bytes]
+    moves: int = 0
 
 
 class Trips:
     """Sends commands and hands out their answers.
 
-    opened: a new connection, not yet connected. in_full: a command with the text of the script that it only names; so it is
-    sent again to a Redis that does not know the script, and has done nothing. timeout: seconds that a trip may take, connecting
-    included. where: the address, for messages. quiet: seconds that what has time waits at most. problem: the last failure,
-    until the next success. trips: how many so far.
+    opened: a new connection, not yet connected, to the node of a cluster where one is given. in_full: a command with the text
+    of the script that it only names; so it is sent again to a Redis that does not know the script, and has done nothing.
+    timeout: seconds that a trip may take, connecting included. where: the address, for messages. quiet: seconds that what has
+    time waits at most. problem: the last failure, until the next success. trips: how many so far.
     """
 
     def __init__(
         self,
-        opened: Callable[[], Connection],
+        opened: Callable[[Node | None], Connection],
         in_full: Callable[[bytes], bytes],
         timeout: float,
         where: str,
@@ -75,7 +81,8 @@ class Trips:
         self._waiting: list[_Asked] = []
         self._under_way: dict[asyncio.Task[None], None] = {}
         self._line: Connection | None = None
-        self._down = self._held = self._leaving = False
+        self._node: Node | None = None
+        self._down = self._held = self._leaving = self._moving = False
         self._quiet: asyncio.TimerHandle | None = None
 
     async def ask(self, command: bytes, *, later: bool = False) -> bytes:
@@ -106,7 +113,7 @@ class Trips:
         if self._quiet is not None:
             self._quiet.cancel()
             self._quiet = None
-        self._held = bool(self._under_way) and (self._down or self._line is None)
+        self._held = bool(self._under_way) and (self._down or self._moving or self._line is None)
         if not self._waiting or self._held:  # what is held leaves when the trip under way has found out
             return
         many = 1 if self._down else len(self._waiting)
@@ -140,12 +147,13 @@ class Trips:
 
     async def _answers(self, asked: Sequence[_Asked], before: asyncio.Task[None] | None) -> list[object]:
         """Send commands, and read their answers once those of the trip before have been read."""
-        if self._line is not None and before is None and await self._ended_by_redis():
+        if self._line is not None and before is None and (self._moving or await self._ended_by_redis()):
             await self._line.disconnect(nowait=True)
             self._line = None
+        self._moving = False
         line = self._line
         if line is None:
-            line = self._opened()
+            line = self._opened(self._node)
             await line.connect()
             self._line = line
         self.trips += 1
@@ -165,25 +173,33 @@ class Trips:
             return True
 
     def _hand_out(self, asked: Sequence[_Asked], answers: Sequence[object]) -> None:
-        unknown: list[_Asked] = []
+        again: list[_Asked] = []
         for one, answer in zip(asked, answers, strict=True):
             if isinstance(answer, NoScriptError):
                 one.command = self._in_full(one.command)
-                unknown.append(one)
+                again.append(one)
+            elif isinstance(answer, MovedError) and one.moves >= MOVES:
+                self.problem = f"Redis at {self._where}: nodes of its cluster send us back and forth for slot {answer.slot_id}"
+                self._fail([one])
+            elif isinstance(answer, MovedError):
+                one.moves += 1
+                self._node, self._moving = (answer.host, answer.port), True
+                again.append(one)
             elif isinstance(answer, bytes):
                 if not one.answer.done():
                     one.answer.set_result(answer)
             else:
                 self.problem = f"Redis at {self._where}: {answer}"
                 self._fail([one])
-        if unknown:
-            self._waiting[:0], self._held = unknown, True
+        if again:
+            self._waiting[:0], self._held = again, True
 
     async def _lose(self, asked: Sequence[_Asked], problem: str) -> None:
         """A trip failed: so does what waits, and what is under way behind it."""
         self._down, self.problem = True, problem
         waiting, self._waiting = self._waiting, []
         self._fail([*asked, *waiting])
+        self._node = None  # the one that is configured knows where else the keys went
         line, self._line = self._line, None
         if line is not None:
             await line.disconnect(nowait=True)

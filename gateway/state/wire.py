@@ -41,7 +41,7 @@ class Wire:
     """Writes commands for one script under one prefix. What it has to say of a window is made once and kept."""
 
     def __init__(self, script: bytes, prefix: str) -> None:
-        self._prefix = prefix.encode()
+        self._prefix = b"{%b}" % prefix.encode()  # a cluster keeps all keys with one tag in one place
         self._named = [b"EVALSHA", sha1(script, usedforsecurity=False).hexdigest().encode()]
         self._told = [b"EVAL", script]
         self._forms: dict[str, _Form] = {}

@@ -53,10 +53,12 @@ def _short(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A reader that knows what it accepts."""
+    """A reader that knows what it accepts. fields: of a mapping with exactly these keys; each: of what free names stand for."""
 
     read: Read
     schema: Schema
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    each: Read | None = None
 
     def __call__(self, node: Node, problems: Problems) -> Any:
         return self.read(node, problems)
@@ -120,7 +122,7 @@ def mapping(fields: Mapping[str, Field], what: str) -> Shape:
                     problems.add(node.place, f"{what} needs '{key}'", spec.doc)
         return values
 
-    return Shape(read, object_schema(fields))
+    return Shape(read, object_schema(fields), fields)
 
 
 def listing(item: Read, what: str, empty: bool = True) -> Shape:
@@ -148,7 +150,7 @@ def entries(item: Read, what: str) -> Shape:
         values = {key: item(child, problems) for key, child in node.value.items()}
         return {key: value for key, value in values.items() if value is not None}
 
-    return Shape(read, {"type": "object", "additionalProperties": schema_of(item)})
+    return Shape(read, {"type": "object", "additionalProperties": schema_of(item)}, each=item)
 
 
 def scalar(convert: Callable[[Any], Any], what: str, schema: Schema | None = None) -> Shape:
@@ -165,6 +167,23 @@ def scalar(convert: Callable[[Any], Any], what: str, schema: Schema | None = Non
             return None
 
     return Shape(read, schema or {**SCALAR, BEHIND: convert})
+
+
+def one_or_more(single: Read, entry: Read, what: str) -> Shape:
+    """A single value, or a list of such values and of mappings; returns a list of what was read."""
+
+    def each(node: Node, problems: Problems) -> Any:
+        return (entry if isinstance(node.value, dict) else single)(node, problems)
+
+    several = listing(Shape(each, {"anyOf": [schema_of(single), schema_of(entry)]}), what, empty=False)
+
+    def read(node: Node, problems: Problems) -> list[Any]:
+        if isinstance(node.value, list):
+            return several(node, problems)  # type: ignore[no-any-return]
+        found = single(node, problems)
+        return [] if found is None else [found]
+
+    return Shape(read, {"anyOf": [schema_of(single), several.schema]})
 
 
 def text(what: str, longest: int = 2_000) -> Shape:

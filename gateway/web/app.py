@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
+from gateway.addresses import Networks
 from gateway.audit.trail import Trail
 from gateway.config import Config
 from gateway.errors import StateError
@@ -20,14 +21,16 @@ from gateway.gate import Gate
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch
 from gateway.values import SECOND
-from gateway.web.door import Assembly, assemble, wall_clock
+from gateway.web.door import Assembly, assemble, seconds, wall_clock
 from gateway.web.intake import Head
-from gateway.web.lane import Service, Waits, lane_of
+from gateway.web.lane import lane_of
 from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send
-from gateway.web.pool import Pools, Upstream
+from gateway.web.pools import Pools, pools_of
 from gateway.web.reload import Reloader
 from gateway.web.server import Protocol, protocol_for
+from gateway.web.service import Service, Waits
 from gateway.web.upstream import Proxy
+from gateway.web.workers import Seat
 
 
 @dataclass(slots=True)
@@ -37,7 +40,9 @@ class Process:
     assembly: Assembly
     pools: Pools
     reloader: Reloader
-    address: Callable[[Head], Head] | None = None
+    service: Service
+    seat: Seat | None = None
+    stopping: bool = False
     app: Starlette = field(default_factory=Starlette)
 
     @property
@@ -53,6 +58,11 @@ class Process:
         """Load the policy of the config's paths again and put it in force; False where the one in force was kept."""
         return await self.reloader.ask()
 
+    def stop(self) -> None:
+        """Leave nothing under way: those who wait for an answer are told that there will be none."""
+        self.pools.stop()
+        self.service.stop()
+
     async def probe(self) -> None:
         """Ask shared state and a directory that last failed once more, to see them back even while no requests come."""
         state = self.gate.state
@@ -66,27 +76,29 @@ class Process:
     @property
     def protocol(self) -> type[Protocol]:
         """How the server of this process speaks HTTP: known routes go the lane, everything else to the app."""
-        waits = Waits(**{name: time / SECOND for name, time in self.assembly.config.waits.items()})
-        spoken = protocol_for(self.assembly.config.settings.get("client_address", {}))
-        return lane_of(spoken, Service(self.assembly.door, self.pools, self.address, waits))
+        return lane_of(protocol_for(self.assembly.config.settings.get("client_address", {})), self.service)
 
     def health(self) -> dict[str, object]:
         """What works, what does not, and what is in force."""
         registry = self.assembly.registry
         parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in registry.watched.items()}
         parts["audit"] = self.trail.health()
-        parts["state"] = {**self.gate.state.health(), "failures": self.gate.state_failures}
+        parts["state"] = {**self.gate.state.health(), "failures": self.gate.state_failures, "leases": self.gate.leases}
         problems = [f"{name}: {part['problem']}" for name, part in parts.items() if part.get("problem")]
         if not self.assembly.config.lasting_key:
             parts["identity"] = {"note": "no hash key is set: hashes will not join with those of another run"}
         policy = {"digest": self.gate.policy.digest, "version": self.gate.policy.version, "mode": str(self.gate.mode)}
         remote = [] if registry.lookup is None else [registry.lookup.health()]
         # with the last good policy, or edition of a file, a process is as ready as before
-        ready = not any(part.get("problem") for part in [parts["audit"], parts["state"], *remote])
+        ready = not self.stopping and not any(part.get("problem") for part in [parts["audit"], parts["state"], *remote])
         reloads = self.reloader.health()
         if reloads["problem"]:
             problems.append(f"policy: the last reload was refused: {reloads['problem']}")
         problems += [f"upstreams.{name}: {problem}" for name, problem in self.pools.problems().items()]
+        if self.seat is not None:
+            parts["worker"] = self.seat.health()
+            problems += [f"workers: {problem}"] if (problem := parts["worker"]["problem"]) else []
+        parts["clients"], parts["upstreams"] = self.service.health(), self.pools.health()
         parts["rules"] = self.gate.quarantine.health()
         if parts["rules"]["problem"]:
             problems.append(f"rules: {parts['rules']['problem']}")
@@ -100,11 +112,10 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
     clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.
     """
     assembly = assemble(config, clock)
-    upstreams = {
-        name: Upstream(up.url, up.connect, up.read, up.total, up.proxy, up.connections, up.ca_file)
-        for name, up in config.upstreams.items()
-    }
-    process = Process(assembly, Pools(upstreams), Reloader(assembly.gate, config.policy, clock, config.source), address)
+    pools = pools_of(config, assembly.registry, seconds)
+    trusted = config.settings.get("client_address", {}).get("trusted_proxies", ())
+    service = Service(assembly.door, pools, address, Waits.of(config.waits), Networks(trusted))
+    process = Process(assembly, pools, Reloader(assembly.gate, config.policy, clock, config.source), service)
     judged = PolicyMiddleware(Proxy(process.pools), door=assembly.door, address=address)
     health = Health(process)
     process.app = Starlette(
@@ -122,7 +133,7 @@ class Health:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.process.assembly.door.refresher.tick()  # type: ignore[union-attr]
         await self.process.probe()
-        health = self.process.health()
+        health = self.process.health() | {"tasks": len(asyncio.all_tasks())}
         ready = scope["path"] != "/readyz" or health["ready"]
         body = json.dumps(health).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -134,9 +145,13 @@ class Health:
 async def _lifespan(process: Process) -> AsyncIterator[None]:
     await process.pools.open()
     _listen_for_reload(process)
+    every = process.assembly.config.watch / SECOND
+    watching = asyncio.ensure_future(process.reloader.watch(every)) if every else None
     try:
         yield
     finally:
+        if watching is not None:
+            watching.cancel()
         await process.pools.close()
         if (lookup := process.assembly.registry.lookup) is not None:
             await lookup.close()

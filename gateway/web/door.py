@@ -25,6 +25,7 @@ from gateway.state.memory import MemoryState
 from gateway.values import SECOND
 from gateway.web.exchange import Door
 from gateway.web.intake import Intake
+from gateway.web.renewing import Renewing
 
 REFRESH: Final = SECOND
 STINT: Final = 500  # µs of work
@@ -40,6 +41,11 @@ def wall_clock() -> int:
 def timer() -> int:
     """A monotonic clock in microseconds, for latencies."""
     return time.perf_counter_ns() // 1_000
+
+
+def seconds() -> float:
+    """A monotonic clock in seconds, for how long an upstream is left alone."""
+    return time.monotonic()
 
 
 class Refresher:
@@ -107,6 +113,7 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
     trail = _open_trail(config)
     sinks = [found for found in (trail, sink) if found is not None]
     gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks), tell=_to_operators)
+    Renewing(gate, clock)
     window = min(config.largest_body, config.inspect_window)
     intake = Intake(registry, config.hash_key, window)
     link = config.settings.get("declare", {}).get("link", "")

@@ -94,6 +94,7 @@ class Exchange:
         found = door.intake.route(head)
         self.dialect: Dialect | None = found[0] if found else None
         self.reads_body = bool(found and found[1].read)
+        self.route = found[1].name if found else ""
         self.trace: Trace = begin(head.header("traceparent"))
         self.judgement: Judgement | None = None
         self.ended: End | None = None
@@ -103,8 +104,7 @@ class Exchange:
         self._tap: Tap | None = None
         self._status: int | None = None
         self._first: int | None = None
-        self._handed_over = self._asked = False
-        self._unsized = False
+        self._handed_over = self._asked = self._unsized = False
         length = declared_length(head.header("content-length"))
         self.gathering = Gathering(door.largest, door.window, door.passes_beyond, length)
         self.feed: Callable[[bytes], None] = self.gathering.feed
@@ -282,7 +282,7 @@ class Exchange:
             self._tap.close()
         return Answer(
             status=self._status, usage=self._tap.usage if self._tap else Usage(), end=self.ended or end,
-            model=self._tap.model if self._tap else None, first_byte=self._first,
+            model=self._tap.model if self._tap else None, first_byte=self._first, events=self._tap.events if self._tap else 0,
             duration=self.door.timer() - self.started, said=self._tap.said if self._tap else "",
             issued=self._tap.issued if self._tap else (),
         )  # fmt: skip

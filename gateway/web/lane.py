@@ -6,72 +6,29 @@ Both kinds share one connection: answers go out in the order in which requests c
 
 Nothing is judged inside the parser, where an exception would be taken for the client's mistake. In-memory state is judged
 in place, without a task; only remote state and a directory that must be asked get one. Idle connections, and heads and bodies
-that do not come, and clients that take nothing of an answer, are closed by one look over all connections per second, so that
-a request costs no timer.
+that do not come, and clients that take nothing of an answer, are closed by those who look after all of them (`service`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import urllib.parse
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import httptools
 
-from gateway.web.exchange import Door, Exchange
+from gateway.web.exchange import Exchange
 from gateway.web.intake import Head
-from gateway.web.pool import Pools
 from gateway.web.server import Protocol, untaken
+from gateway.web.service import Service
 from gateway.web.turn import Turn
-from gateway.web.wire import remembered
+from gateway.web.wire import answer_head, remembered
 
-_LOOKS: Final = 4
-_LONGEST_LOOK: Final = 1.0
-_SHORTEST_LOOK: Final = 0.05
 _COLD: Final = (b"HEAD", b"CONNECT")
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """How long clients are waited for, in seconds, late by at most a quarter, or one second.
-
-    head: for a request to begin on a new connection, and from its first byte to the end of its head; body: between two pieces
-    of a body; take: for a client that takes nothing of what is sent to it.
-    """
-
-    head: float = 30.0
-    body: float = 120.0
-    take: float = 300.0
-
-
-class Service:
-    """What all connections of a process share. address: the head as the host should have seen it, for tests that replay."""
-
-    def __init__(
-        self, door: Door, pools: Pools, address: Callable[[Head], Head] | None = None, waits: Waits | None = None
-    ) -> None:
-        self.door, self.pools, self.address = door, pools, address
-        self.waits = waits or Waits()
-        self._pause = min(_LONGEST_LOOK, max(_SHORTEST_LOOK, min(self.waits.head, self.waits.body, self.waits.take) / _LOOKS))
-        self.connections: set[Lane] = set()
-        self._looking: asyncio.TimerHandle | None = None
-
-    def watch(self, lane: Lane) -> None:
-        """Close this connection when its client is awaited for too long."""
-        self.connections.add(lane)
-        if self._looking is None:
-            self._looking = lane.loop.call_later(self._pause, self._look, lane.loop)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._looking = loop.call_later(self._pause, self._look, loop) if self.connections else None
-        now = loop.time()
-        for lane in list(self.connections):
-            if lane.stuck(now):
-                lane.transport.abort()
-            elif lane.deadline and now > lane.deadline and lane.waits:
-                lane.transport.close()
+_FULL: Final = b"Too many connections are open."
+_TOO_MANY: Final = answer_head(503, [
+    (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(_FULL)), (b"retry-after", b"1"),
+], chunked=False, close=True) + _FULL  # fmt: skip
 
 
 class Lane(Protocol):
@@ -83,6 +40,8 @@ class Lane(Protocol):
     service: ClassVar[Service]
 
     deadline = 0.0
+    site = ""
+    _body_began = 0.0
     _unsent = 0
     _taken_at = 0.0
     _front: Any = None
@@ -90,18 +49,25 @@ class Lane(Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.deadline = self.loop.time() + self.service.waits.head
-        self.service.watch(self)
+        if not transport.is_closing():
+            self.deadline = self.loop.time() + self.service.waits.head
+            self.service.watch(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         front, self._front = self._front, None
         if isinstance(self.cycle, Turn):
             self.cycle = None if isinstance(front, Turn) else front  # type: ignore[assignment]
         super().connection_lost(exc)
-        self.service.connections.discard(self)
+        self.service.forget(self)
         self.pipeline.clear()
         if isinstance(front, Turn):
             front.leave()
+
+    def _name(self) -> None:
+        super()._name()
+        if not self.service.admits(self):
+            self.transport.write(_TOO_MANY)
+            self.transport.close()
 
     @property
     def waits(self) -> bool:
@@ -112,14 +78,26 @@ class Lane(Protocol):
         )
 
     def stuck(self, now: float) -> bool:
-        """Whether the client has taken nothing for too long of what is to be sent; also of what is left after the last answer.
+        """Whether the client has taken too little for too long of what is to be sent, what is left of the last answer included.
 
-        What waits becomes less only where the client takes some, and it is paused long before it can become much more.
+        What waits becomes less only where the client takes some, and it is paused long before it can become much more. What was
+        taken is worth the time that it may take.
         """
         before, self._unsent = self._unsent, untaken(self.transport)
-        if not self._unsent or self._unsent < before or not before:
+        waits, taken = self.service.waits, before - self._unsent
+        if not self._unsent or not before or (taken > 0 and not waits.least):
             self._taken_at = now
-        return now - self._taken_at > self.service.waits.take
+        elif taken > 0:
+            self._taken_at = min(now, self._taken_at + taken / waits.least)
+        return now - self._taken_at > waits.take
+
+    def _body_awaited(self, sent: int) -> None:
+        """The next piece of a body is waited for; sent: bytes of it that have come since it began."""
+        now, waits = self.loop.time(), self.service.waits
+        if not sent:
+            self._body_began = now
+        paced = self._body_began + waits.body + sent / waits.least if waits.least else now + waits.body
+        self.deadline = min(now + waits.body, paced)
 
     def _answering(self, cycle: Any) -> bool:
         return cycle.begun if isinstance(cycle, Turn) else super()._answering(cycle)
@@ -191,7 +169,7 @@ class Lane(Protocol):
             self._hand_over()
             return
         self._in_head = False
-        self.check_host()
+        self.check_head()
         waiting = self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete)
         self.cycle = turn  # type: ignore[assignment]
         if waiting:
@@ -204,7 +182,7 @@ class Lane(Protocol):
         cycle: Any = self.cycle
         if isinstance(cycle, Turn):
             cycle.take(body)
-            self.deadline = self.loop.time() + self.service.waits.body
+            self._body_awaited(cycle.received)
             self._ready = self._ready or cycle.ready
         else:
             super().on_body(body)
@@ -232,7 +210,7 @@ class Lane(Protocol):
             return
         self._ready = True
         if cycle.more_body:
-            self.deadline = self.loop.time() + self.service.waits.body
+            self._body_awaited(0)
             cycle.welcome()
 
     def _turn(self) -> Turn | None:

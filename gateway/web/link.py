@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
+from gateway.web.balance import OUT
 from gateway.web.exchange import Headers
 from gateway.web.wire import BODILESS, HOP_BY_HOP, named_by
 
@@ -35,6 +36,7 @@ class Broke(Enum):
     TIMED_OUT = "timed out"
     CUT = "cut"
     BUSY = "busy"
+    STOPPED = "stopped"
 
 
 class Listener(Protocol):
@@ -59,6 +61,7 @@ class Link(asyncio.Protocol):
     def __init__(self, pool: Pool, transport: asyncio.Transport, close: Callable[[], None], now: Callable[[], float]) -> None:
         self.transport = transport
         self.touched = self.asked = now()
+        self.read = self.total = 0.0
         self.waits_for_us = self.full = False
         self.unfinished = False  # some of the request is still to be sent: whatever comes next would be taken for that
         self.reads = self.served = 0
@@ -84,9 +87,13 @@ class Link(asyncio.Protocol):
         """
         return not self.transport.is_closing() and not (self._poll is not None and self._poll(0))
 
-    def ask(self, listener: Listener, head: bytes, body: bytes, *, bare: bool) -> None:
-        """Send a request; bare: its answer has no body whatever its head says (HEAD)."""
+    def ask(self, listener: Listener, head: bytes, body: bytes, *, bare: bool, waits: tuple[float, float]) -> None:
+        """Send a request; bare: its answer has no body whatever its head says (HEAD).
+
+        waits: seconds between two reads of the answer, and for all of it (0: any).
+        """
         self._listener, self._bare = listener, bare
+        self.read, self.total = waits
         self._status = self._told = self._head_size = 0
         self._bodiless = self._sized = self._chunked = self._complete = self._reusable = self._junk = False
         self.waits_for_us = False
@@ -116,7 +123,10 @@ class Link(asyncio.Protocol):
         listener, self._listener = self._listener, None
         self.drop()
         if listener is not None:
-            listener.lost(why, stale=why is Broke.CUT and self.served > 0 and self.reads == 0)
+            stale = why is Broke.CUT and self.served > 0 and self.reads == 0
+            if not stale and why is not Broke.STOPPED:
+                self._pool.met(good=False)
+            listener.lost(why, stale=stale)
 
     def hold(self, held: bool) -> None:
         """Read no more until told otherwise: the asker cannot take it. No time-out runs meanwhile."""
@@ -162,6 +172,8 @@ class Link(asyncio.Protocol):
             else:
                 self.drop()
         status, self._told = (0 if self._told else self._status), self._status
+        if status:
+            self._pool.met(good=status not in OUT)
         chunk = b"".join(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
         self._pieces.clear()
         if status or chunk or whole:

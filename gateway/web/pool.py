@@ -13,8 +13,8 @@ import asyncio
 import logging
 import ssl
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from yarl import URL
 
 from gateway.errors import ConfigError, Place, Problem
 from gateway.values import SECOND
+from gateway.web.balance import Group
 from gateway.web.link import Broke, Link
 
 IDLE: Final = 15 * SECOND  # many servers close after 20 s or more; a call that meets such a close fails
@@ -37,12 +38,17 @@ class Full(Exception):
     """As many connections are open as may be, and none came free in time."""
 
 
+class Stopped(Exception):
+    """This process asks nobody any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """Where a protocol's requests go. Times are µs: to connect, between two reads of an answer, and for all of it (0: any).
 
     proxy: the URL of an HTTP proxy on the way, empty where there is none. connections: the most that are open at once.
-    ca_file: the authorities whose certificates are believed, in place of the system's.
+    ca_file: the authorities whose certificates are believed, in place of the system's. routes: `read` and `total` of those
+    routes, by name, that have their own.
     """
 
     url: str
@@ -52,12 +58,13 @@ class Upstream:
     proxy: str = ""
     connections: int = MOST
     ca_file: Path | None = None
+    routes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Pool:
     """The connections to one upstream. `open` and all after it needs a running loop. Raises ConfigError for a bad ca_file.
 
-    problem: why the last try to connect failed, empty since one succeeded.
+    problem: why the last try to connect failed, empty since one succeeded. group: the others that may be asked in its place.
     """
 
     def __init__(self, upstream: Upstream, name: str = "") -> None:
@@ -73,8 +80,11 @@ class Pool:
             basic = aiohttp.encode_basic_auth(self._proxy.user, self._proxy.password or "")
             self.lines += b"proxy-authorization: " + basic.encode() + b"\r\n"
         self._tls: ssl.SSLContext | bool = True  # aiohttp's own context, which believes what the system does
-        if url.scheme == "https" and upstream.ca_file is not None:
+        if upstream.ca_file is not None and "https" in (url.scheme, self._proxy.scheme if self._proxy is not None else ""):
             self._tls = _believing(upstream.ca_file, name)
+        self._usual = upstream.read / SECOND, upstream.total / SECOND
+        self._waits = {route: (read / SECOND, total / SECOND) for route, (read, total) in upstream.routes.items()}
+        self.group: Group | None = None
         self.opened = 0
         self.problem = ""
         self._taken = 0  # connections open or being opened
@@ -88,17 +98,34 @@ class Pool:
         """Use this connector from now on."""
         self._connector = connector
         self.loop = asyncio.get_running_loop()
-        allowed = [self.upstream.read, IDLE, *([self.upstream.total] if self.upstream.total else ())]
-        self._pause = min(_LONGEST_LOOK, min(allowed) / SECOND / _LOOKS)
+        allowed = [IDLE / SECOND, *(wait for waits in (self._usual, *self._waits.values()) for wait in waits if wait)]
+        self._pause = min(_LONGEST_LOOK, min(allowed) / _LOOKS)
         self._looking = self.loop.call_later(self._pause, self._look)
 
     def close(self) -> None:
-        """Break off what is still running, and close everything."""
+        """Break off what is still running, tell those who asked, and close everything."""
         if self._looking is not None:
             self._looking.cancel()
         self._connector = None
         for link in list(self._links):
-            link.fail(Broke.CUT)
+            link.fail(Broke.STOPPED)
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(Stopped())
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many connections are open, how many of them idle, and how many requests wait for one."""
+        return len(self._links), len(self._idle), len(self._waiting)
+
+    def waits(self, route: str) -> tuple[float, float]:
+        """Seconds between two reads of an answer on this route, and for all of it (0: any)."""
+        return self._waits.get(route, self._usual)
+
+    def met(self, *, good: bool) -> None:
+        """What a request met here, where there are others that could be asked."""
+        if self.group is not None:
+            self.group.met(self, good)
 
     def take(self) -> Link | None:
         """An idle connection, the one used last, if there is one that its other side has not closed."""
@@ -112,7 +139,7 @@ class Pool:
     async def connect(self) -> Link:
         """A connection where none is idle: a new one, or, where as many are open as may be, the next that comes free.
 
-        Raises Full, TimeoutError, or OSError or aiohttp.ClientError where the upstream cannot be reached.
+        Raises Full, Stopped, TimeoutError, or OSError or aiohttp.ClientError where the upstream cannot be reached.
         """
         while self._taken >= self.upstream.connections:
             link = await self._next()
@@ -127,8 +154,9 @@ class Pool:
             link = await self._new()
         except BaseException as error:  # whoever leaves meanwhile gives the place back too
             self._place_free(None)
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not isinstance(error, Stopped):
                 self._troubled(error)
+                self.met(good=False)
             raise
         self.problem = ""
         return link
@@ -147,11 +175,14 @@ class Pool:
 
     async def _new(self) -> Link:
         if self._connector is None:
-            raise ConnectionError("this process is closing")
+            raise Stopped
         seconds = self.upstream.connect / SECOND
         request = aiohttp.ClientRequest("GET", self._url, loop=self.loop, proxy=self._proxy, ssl=self._tls)
         opened = await self._connector.connect(request, [], aiohttp.ClientTimeout(connect=seconds, sock_connect=seconds))
         transport = opened.transport
+        if self._connector is None:  # meanwhile
+            opened.close()
+            raise Stopped
         if transport is None or transport.is_closing():  # its end was told to nobody who would tell us
             opened.close()
             raise ConnectionError("closed as soon as it was open")
@@ -170,7 +201,7 @@ class Pool:
                 return await waiter
         except BaseException as error:  # out of time, or gone: what was handed over in the same moment is the next one's
             self._waiting.pop(waiter, None)
-            if waiter.done() and not waiter.cancelled():
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._place_free(waiter.result())
             if isinstance(error, TimeoutError):
                 raise Full from None
@@ -200,39 +231,13 @@ class Pool:
     def _look(self) -> None:
         """Close what has been idle for long, and give up what takes too long."""
         self._looking = self.loop.call_later(self._pause, self._look)
-        now, up = self.loop.time(), self.upstream
-        read, total = up.read / SECOND, up.total / SECOND
+        now = self.loop.time()
         for link in list(self._links):
             if link.idle:
                 if now - link.touched > IDLE / SECOND:
                     link.drop()
-            elif (now - link.touched > read and not link.waits_for_us) or (total and now - link.asked > total):
+            elif (now - link.touched > link.read and not link.waits_for_us) or (link.total and now - link.asked > link.total):
                 link.fail(Broke.TIMED_OUT)
-
-
-class Pools:
-    """The upstreams of a process, by protocol."""
-
-    def __init__(self, upstreams: Mapping[str, Upstream]) -> None:
-        self._pools = {name: Pool(upstream, name) for name, upstream in upstreams.items()}
-        self.get: Callable[[str], Pool | None] = self._pools.get
-        self._connector: aiohttp.TCPConnector | None = None
-
-    async def open(self) -> None:
-        """Needs a running loop."""
-        self._connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-        for pool in self._pools.values():
-            pool.open(self._connector)
-
-    def problems(self) -> dict[str, str]:
-        """Why the last try to connect failed, by protocol, where it did."""
-        return {name: pool.problem for name, pool in self._pools.items() if pool.problem}
-
-    async def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
-        if self._connector is not None:
-            await self._connector.close()
 
 
 def _believing(file: Path, name: str) -> ssl.SSLContext:

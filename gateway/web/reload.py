@@ -17,12 +17,14 @@ from pathlib import Path
 from gateway.engine import under
 from gateway.errors import LoadError
 from gateway.gate import Gate
-from gateway.language.compile import load
+from gateway.language.compile import load, pack_files
 from gateway.language.emit import compiled
 from gateway.language.lint import lint
 from gateway.language.policy import Policy
 from gateway.values import timestamp_text
 from gateway.web.door import politely
+
+Stamps = dict[Path, tuple[int, ...] | None]
 
 
 class Reloader:
@@ -41,8 +43,23 @@ class Reloader:
         self.loaded_at = clock()
         self.count = 0
         self._gate, self._paths, self._clock = gate, paths, clock
+        self._stamps: Stamps = {}
         self._running: asyncio.Task[bool] | None = None
         self._again = False
+
+    async def watch(self, every: float) -> None:
+        """Reload whenever a file changed that the policy is read from, once nothing more changes; every: seconds of a look.
+
+        Files are compared by what the system says of them. Two looks that find the same come before a reload, so that somebody
+        who still copies files is not met half way. What was refused is not read again before it changes.
+        """
+        before = self._stamps = await asyncio.to_thread(self._stamped)
+        while True:
+            await asyncio.sleep(every)
+            now = await asyncio.to_thread(self._stamped)
+            if now == before and now != self._stamps:
+                await self.ask()
+            before = now
 
     def ask(self) -> asyncio.Task[bool]:
         """Reload soon. A request during a reload has the files read once more after it."""
@@ -62,9 +79,12 @@ class Reloader:
 
     async def _once(self) -> bool:
         gate = self._gate
+        self._stamps = await asyncio.to_thread(self._stamped)
         try:
             policy = await asyncio.to_thread(politely, self._prepared)
             self.notices = tuple(gate.use(policy))
+            now = await asyncio.to_thread(self._stamped)  # its lists may be others than those of the one before
+            self._stamps = {file: self._stamps.get(file, stamp) for file, stamp in now.items()}
         except LoadError as error:
             return self._refused(str(error))
         except Exception as error:  # whatever a file makes the loader do, the process goes on with the policy it has
@@ -78,6 +98,11 @@ class Reloader:
         """When the policy in force was loaded, and why a newer one was refused."""
         told: dict[str, object] = {"loaded_at": timestamp_text(self.loaded_at), "reloads": self.count}
         return {**told, "problem": self.problem, "notices": list(self.notices)}
+
+    def _stamped(self) -> Stamps:
+        """What the system says of each file that the policy is read from, None where it is not there."""
+        lists = (Path(found.place.path) for found in self._gate.policy.lists.values())
+        return {file: _stamp(file) for file in (*pack_files(self._paths), *lists)}
 
     def _prepared(self) -> Policy:
         """The policy, ready to be put in force."""
@@ -99,6 +124,14 @@ class Reloader:
         kept = _named(self._gate.policy)
         _say(f"sluice: policy not loaded, {kept} stays in force:", why)
         return False
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _say(*lines: str) -> None:

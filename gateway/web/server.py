@@ -1,5 +1,6 @@
-"""How the process speaks HTTP/1.1: uvicorn's httptools protocol, with four things mended.
+"""How the process speaks HTTP/1.1: uvicorn's httptools protocol, with five things mended.
 
+- What llhttp takes of a head, but somebody behind us may take for something else, is refused (`check_head`).
 - A request head has a bound; a longer one is answered 431. (httptools itself keeps reading.)
 - An offer to upgrade (`Upgrade: h2c`, as Java's client and `curl --http2` send it with every call) is declined the way
   RFC 9110 §7.8 asks for: by serving the request as if nothing had been offered. httptools drops the body instead.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, cast
@@ -37,7 +39,15 @@ CONNECTION: Final = "sluice.connection"
 LARGEST_HEAD: Final = 256 * 2**10
 TOO_LARGE: Final = b"The request line and headers are too large."
 INVALID: Final = "Invalid HTTP request received."
+_HOST: Final = re.compile(rb"(?:[0-9A-Za-z._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)(?:[/?].*)?", re.IGNORECASE)
 HEADER_WAIT: Final = 10.0  # seconds for a whole PROXY header; the specification asks for at least 3
+
+
+def _names(target: bytes, host: bytes | None) -> bool:
+    """Whether a request target is a whole URL of this host."""
+    found = _ABSOLUTE.fullmatch(target)
+    return found is not None and (host is None or found[1].lower() == host.lower())
 
 
 def untaken(transport: asyncio.Transport) -> int:
@@ -121,13 +131,29 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if not self._declining:
             self._in_head = False
-            self.check_host()
+            self.check_head()
             super().on_headers_complete()
 
-    def check_host(self) -> None:
-        """One Host header, as RFC 9112 §3.2 demands. Raises ValueError, which the parser turns into 400."""
-        if sum([name == b"host" for name, _ in self.headers]) != 1 and self.parser.get_http_version() == "1.1":
-            raise ValueError("a request has exactly one Host header")
+    def check_head(self) -> None:
+        """What else a head must be, so that nobody on the way could read it otherwise (RFC 9112 §2.3, §3.2, §6.1).
+
+        One Host, well-formed; no coding but one `chunked`, and that in HTTP/1.1 only; a target without a fragment, which names
+        no other host and nobody's password. Raises ValueError, which the parser turns into 400.
+        """
+        host, coding, version = None, None, self.parser.get_http_version()
+        for name, value in self.headers:
+            if name == b"host":
+                if host is not None or not _HOST.fullmatch(value):
+                    raise ValueError("a request has exactly one Host, and it is a name or address")
+                host = value
+            elif name == b"transfer-encoding":
+                if coding is not None or value.strip(b" \t").lower() != b"chunked" or version == "1.0":
+                    raise ValueError("a request body is sent as it is, or in chunks")
+                coding = value
+        if (host is None and version != "1.0") or version not in ("1.0", "1.1"):
+            raise ValueError("a request has exactly one Host, in HTTP/1.1")
+        if b"#" in self.url or (self.url[:1] not in (b"/", b"*") and not _names(self.url, host)):
+            raise ValueError("a request target is a path, or names this host")
 
     def on_message_complete(self) -> None:
         self._declining = False

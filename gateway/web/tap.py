@@ -47,7 +47,8 @@ _MODEL_KEYS: Final = ("model", "modelVersion")
 
 
 class Tap:
-    """Watches one answer. `usage` and `model`, and what else is listened for, are filled as they become known.
+    """Watches one answer. `usage` and `model`, and what else is listened for, are filled as they become known; `events` counts
+    those that passed.
 
     asked: whether it was us who asked for the usage of a stream (`asking`), so that it must not reach the caller.
     """
@@ -59,6 +60,7 @@ class Tap:
         self.issued: tuple[str, ...] = ()
         self._hearing = hearing
         self.usage = Usage()
+        self.events = 0
         self.model: str | None = None
         self._dialect = dialect
         self._events = content_type.startswith("text/event-stream")
@@ -84,6 +86,7 @@ class Tap:
             spoken = chunk.find(_USAGE)
             told = spoken >= 0 and _SPEAKS.search(chunk, spoken) is not None
             if not told and not (self._hearing.issued and _issues(chunk)):
+                self.events += chunk.count(b"\n\n") or 1
                 return  # whole events that say nothing of usage: nearly every piece of nearly every stream
         if self._readable:
             try:
@@ -143,6 +146,7 @@ class Tap:
     def _cut(self) -> None:
         start = 0
         for end, after in [found.span() for found in _BLANK_LINE.finditer(self._held, self._searched)]:
+            self.events += 1
             if not self._lost:
                 self._event(bytes(self._held[start:end]))
             self._lost, start = False, after

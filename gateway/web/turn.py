@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from gateway.decision import Public
 from gateway.facts import End, Facts
 from gateway.values import SECOND
-from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller
+from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller, Failure
 from gateway.web.exchange import Exchange, Forward, Headers, Refuse
 from gateway.web.link import Broke
 from gateway.web.steps import Steps, aside
@@ -32,8 +31,8 @@ _CLOSE: Final = (b"connection", b"close")
 class Turn(Caller, Steps):
     """One request on one connection, and its answer.
 
-    asked: method, raw path and query as sent; headers: names in lower case; old: the client speaks HTTP/1.0. The names
-    keep_alive, more_body and response_complete are those that uvicorn's connection looks at.
+    asked: method, raw path and query as sent; headers: names in lower case; old: the client speaks HTTP/1.0; received: bytes
+    of the body that have come. The names keep_alive, more_body and response_complete are those that uvicorn looks at.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Turn(Caller, Steps):
         self.begun = False
         self._asked, self._headers, self._old = asked, headers, old
         self._gone = self._chunked = self._too_large = self._head_out = False
-        self._drained = 0
+        self.received = 0
         self._early: list[bytes] | None = []  # of the body, what came while it was judged by its beginning
         self._timer: asyncio.TimerHandle | None = None
 
@@ -57,7 +56,7 @@ class Turn(Caller, Steps):
     def ready(self) -> bool:
         """Whether it can be judged now: the body is here, or no more of it is wanted."""
         exchange = self.exchange
-        enough = exchange.too_large and self._drained > max(DRAIN, exchange.door.largest)
+        enough = exchange.too_large and self.received > max(DRAIN, exchange.door.largest)
         return not self.begun and (
             not self.more_body or exchange.unasked or not exchange.reads_body or exchange.partly or enough
         )
@@ -74,7 +73,7 @@ class Turn(Caller, Steps):
 
     def take(self, data: bytes) -> None:
         """Some bytes of the request body."""
-        self._drained += len(data)
+        self.received += len(data)
         if not self.begun:
             if self.exchange.reads_body:
                 self.exchange.feed(data)
@@ -156,7 +155,7 @@ class Turn(Caller, Steps):
         exchange = self.exchange
         pool = self.lane.service.pools.get(exchange.dialect.name) if exchange.dialect else None
         if pool is None:
-            self._fail(*NO_UPSTREAM)
+            self._fail(NO_UPSTREAM)
             return
         method, path, query = self._asked
         start = b"%b %b%b" % (method.encode(), target_of(pool.base, path, query), pool.lines)
@@ -167,7 +166,7 @@ class Turn(Caller, Steps):
             if self._too_large:
                 self._too_much()
                 return
-            self.call_with_more(pool, method, head, body, in_chunks=length is None)
+            self.call_with_more(pool, method, head, body, exchange.route, in_chunks=length is None)
             early, self._early = self._early or [], None
             if early and self._link is not None:
                 self.upload_full(self._link.full)
@@ -176,7 +175,7 @@ class Turn(Caller, Steps):
             if not self.more_body:
                 self.upload(b"", last=True)
         else:
-            self.call(pool, method, head, body)
+            self.call(pool, method, head, body, exchange.route)
 
     # From the upstream
 
@@ -222,22 +221,22 @@ class Turn(Caller, Steps):
     def _answer(self, plan: Refuse) -> None:
         self._pass_on(plan.status, plan.headers, plan.body, last=True)
 
-    def _fail(self, status: int, public: Public) -> None:
-        self.exchange.ended = End.UPSTREAM_FAILED
-        self._answer(self.exchange.error(status, public))
+    def _fail(self, failure: Failure) -> None:
+        self.exchange.ended = failure.unbegun
+        self._answer(self.exchange.error(failure.status, failure.public, list(failure.extra)))
 
     def _broken(self, why: Broke) -> None:
-        status, public = FAILURES[why]
+        failure = FAILURES[why]
         if not self.exchange.begun:
-            self._fail(status, public)
+            self._fail(failure)
             return
-        self.exchange.ended = End.UPSTREAM_CUT
-        event = self.exchange.interruption(public)
+        self.exchange.ended = failure.begun
+        event = self.exchange.interruption(failure.public)
         if event is not None:
             self._pass_on(0, [], event, last=True)
         else:  # the client must not take half an answer for a whole one
             self._cut()
-            self._end(End.UPSTREAM_CUT)
+            self._end(failure.begun)
 
     def _too_much(self) -> None:
         """A body that is passed on in parts turned out larger than is accepted."""

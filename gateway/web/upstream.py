@@ -12,13 +12,12 @@ from collections import deque
 from typing import Final
 from urllib.parse import quote
 
-from gateway.decision import Public
-from gateway.facts import End
-from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller
+from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller, Failure
 from gateway.web.exchange import Headers
 from gateway.web.link import Broke
 from gateway.web.middleware import Handle, Receive, Scope, Send, answer
-from gateway.web.pool import Pool, Pools
+from gateway.web.pool import Pool
+from gateway.web.pools import Pools
 from gateway.web.wire import request_head, target_of
 
 MOST_HELD: Final = 64 * 2**10
@@ -38,7 +37,7 @@ class Proxy:
         dialect = handle.exchange.dialect
         pool = self.pools.get(dialect.name) if dialect else None
         if pool is None:
-            await _fail(handle, *NO_UPSTREAM, send)
+            await _fail(handle, NO_UPSTREAM, send)
             return
         asked = Asked()
         watcher = asyncio.ensure_future(_watch(receive, asked, handle.exchange.partly))
@@ -109,9 +108,9 @@ def _ask(asked: Asked, pool: Pool, handle: Handle, scope: Scope) -> None:
     body = exchange.body() if exchange.reads_body else b""
     head = request_head(start, handle.plan.kept(scope["headers"]), handle.plan.added, exchange.length_up)
     if exchange.partly:
-        asked.call_with_more(pool, scope["method"], head, body, in_chunks=exchange.length_up is None)
+        asked.call_with_more(pool, scope["method"], head, body, exchange.route, in_chunks=exchange.length_up is None)
     else:
-        asked.call(pool, scope["method"], head, body)
+        asked.call(pool, scope["method"], head, body, exchange.route)
 
 
 async def _pass_on(asked: Asked, handle: Handle, send: Send) -> None:
@@ -124,24 +123,24 @@ async def _pass_on(asked: Asked, handle: Handle, send: Send) -> None:
         if last:
             return
     if asked.why is not None and not asked.gone:
-        await _broken(handle, *FAILURES[asked.why], send)
+        await _broken(handle, FAILURES[asked.why], send)
 
 
-async def _broken(handle: Handle, status: int, public: Public, send: Send) -> None:
+async def _broken(handle: Handle, failure: Failure, send: Send) -> None:
     if not handle.exchange.begun:
-        await _fail(handle, status, public, send)
+        await _fail(handle, failure, send)
         return
-    handle.ended(End.UPSTREAM_CUT)
-    event = handle.exchange.interruption(public)
+    handle.ended(failure.begun)
+    event = handle.exchange.interruption(failure.public)
     if event is not None:
         await send({"type": "http.response.body", "body": event})
     # Anything else is left unfinished on purpose: the server then cuts the connection, so that the client cannot take
     # half an answer for a whole one.
 
 
-async def _fail(handle: Handle, status: int, public: Public, send: Send) -> None:
-    handle.ended(End.UPSTREAM_FAILED)
-    await answer(handle.exchange.error(status, public), send)
+async def _fail(handle: Handle, failure: Failure, send: Send) -> None:
+    handle.ended(failure.unbegun)
+    await answer(handle.exchange.error(failure.status, failure.public, list(failure.extra)), send)
 
 
 async def _watch(receive: Receive, asked: Asked, partly: bool) -> None:

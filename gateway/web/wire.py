@@ -58,7 +58,8 @@ def target_of(base: bytes, path: bytes, query: bytes) -> bytes:
 @remembered
 def goes_up(name: bytes) -> bool:
     """Whether a request header (lower-case) goes on to the upstream as it came."""
-    return name not in NOT_FORWARDED and not name.startswith(FORWARDING_PREFIX) and not replaced(name.decode("latin-1"))
+    read = name.replace(b"_", b"-")  # as some servers do
+    return read not in NOT_FORWARDED and not read.startswith(FORWARDING_PREFIX) and not replaced(name.decode("latin-1"))
 
 
 @remembered

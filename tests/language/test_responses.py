@@ -61,6 +61,10 @@ def test_what_is_no_limit_is_said_once(written: str) -> None:
     ("written", "limit"),
     [
         ("200000 tokens/minute", Limit("id", 200_000, 60, Pace.MOVING, False, Unit.TOKENS)),
+        ("9000 output tokens/hour", Limit("id", 9_000, 3_600, Pace.MOVING, False, Unit.OUTPUT)),
+        ("1 input  token/day", Limit("id", 1, 86_400, Pace.MOVING, False, Unit.INPUT)),
+        ("7 cached tokens/10s", Limit("id", 7, 10, Pace.MOVING, False, Unit.CACHED)),
+        ("7reasoning tokens /10s", Limit("id", 7, 10, Pace.MOVING, False, Unit.REASONING)),
         ("1 token/10s", Limit("id", 1, 10, Pace.MOVING, False, Unit.TOKENS)),
         ("5 usd/day", Limit("id", 5 * NANO, 86_400, Pace.MOVING, False, Unit.USD)),
         ("0.000000001 usd/day", Limit("id", 1, 86_400, Pace.MOVING, False, Unit.USD)),

@@ -98,7 +98,7 @@ def test_sums_of_huge_numbers_that_cancel_out_are_exact(redis_server: Server, si
 
 def test_a_sum_that_overflowed_once_reads_again(redis_server: Server) -> None:
     window = Window("sum", Count.SUM, PERIOD)
-    redis_server.command("SET", "odd:w/sum/a", f"{window.slice_of(START)} inf 0 0 0 0 0 0 0")
+    redis_server.command("SET", "{odd}:w/sum/a", f"{window.slice_of(START)} inf 0 0 0 0 0 0 0")
 
     async def use(state: RedisState) -> object:
         return (await state.apply(Batch(START, [Sight(window, KEY, 1)]))).readings[0]
@@ -111,7 +111,7 @@ def test_an_answer_that_cannot_be_read_is_a_state_error(redis_server: Server) ->
 
     async def use(state: RedisState) -> None:
         await state.apply(take)
-        (name,) = redis_server.command("KEYS", "odd:*").decode().split("\r\n")[2::2]
+        (name,) = redis_server.command("KEYS", "{odd}:*").decode().split("\r\n")[2::2]
         redis_server.command("SET", name, "-inf 9e99")
         with pytest.raises(StateError) as told:
             await state.apply(take)

@@ -193,7 +193,7 @@ def test_everything_is_done_once_however_it_is_mixed(redis_server: Server) -> No
 
 def test_a_batch_that_redis_refuses_does_not_harm_those_it_travels_with(redis_server: Server) -> None:
     async def use(state: RedisState) -> None:
-        redis_server.command("LPUSH", "mixed:w/w/broken", "not a counter")
+        redis_server.command("LPUSH", "{mixed}:w/w/broken", "not a counter")
         broken = Batch(START, [Sight(WINDOW, ("broken",), 1)])
         before, refused, after = await asyncio.gather(
             state.apply(ONE), state.apply(broken), state.apply(ONE), return_exceptions=True

@@ -13,6 +13,7 @@ import uvicorn
 from gateway.config import load_config
 from gateway.web.app import build
 from gateway.web.server import protocol_for
+from gateway.web.stopping import Stopping
 
 
 def main(file: Path) -> None:
@@ -20,10 +21,9 @@ def main(file: Path) -> None:
     process = build(settings)
     config = uvicorn.Config(
         process.app, host=settings.host, port=settings.port, http=protocol_for(settings.settings["client_address"]), ws="none",
-        proxy_headers=False, timeout_graceful_shutdown=30, log_level="warning", access_log=False, server_header=False,
-        date_header=False,
+        proxy_headers=False, log_level="warning", access_log=False, server_header=False, date_header=False,
     )  # fmt: skip
-    uvicorn.Server(config).run()
+    Stopping(config, process).run()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from gateway.values import SECOND
 from gateway.web.caller import Caller
 from gateway.web.exchange import Headers
 from gateway.web.link import Broke
-from gateway.web.pool import Pool, Pools, Upstream
+from gateway.web.pool import Pool, Upstream
+from gateway.web.pools import Pools
 from tests.web.keeping import BODY, Keeping
 from tests.web.running import free_port
 
@@ -61,7 +62,7 @@ class Asker(Caller):
 
 @contextlib.asynccontextmanager
 async def pooled(url: str, **settings: object) -> AsyncIterator[Pool]:
-    pools = Pools({"openai": Upstream(url, **settings)})  # type: ignore[arg-type]
+    pools = Pools({"openai": Upstream(url, **settings)}, time.monotonic)  # type: ignore[arg-type]
     await pools.open()
     found = pools.get("openai")
     assert found is not None
@@ -171,4 +172,4 @@ def test_a_defect_of_one_asker_leaves_the_time_outs_of_the_others_in_force() -> 
 def test_authorities_that_cannot_be_read_are_said_where_they_are_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     with pytest.raises(ConfigError, match=r"upstreams\.openai\.ca_file"):
-        Pools({"openai": Upstream("https://api.example", ca_file=tmp_path / "ca.pem")})
+        Pools({"openai": Upstream("https://api.example", ca_file=tmp_path / "ca.pem")}, time.monotonic)

@@ -172,6 +172,85 @@ def test_a_request_during_a_reload_has_the_files_read_once_more(running: Gateway
         assert time.monotonic() < deadline, running.errors
 
 
+@pytest.fixture
+def watching(faulty: Faulty, tmp_path: Path) -> Iterator[Gateway]:
+    settings = f"upstreams: {{openai: {{url: {faulty.url}}}}}\nreload: {{watch: 150ms}}\n"
+    (tmp_path / "models.txt").write_text("before\n")
+    with gateway(tmp_path, settings, LISTED.format(version=1)) as found:
+        yield found
+        found.check()
+
+
+LISTED = """
+pack: again
+version: {version}
+language: 1
+lists: {{no-use: {{type: string, file: models.txt}}}}
+rules:
+  - {{id: again.deny, title: no such use, family: identity, owner: tests, when: {{request.model: {{in: "@no-use"}}}},
+     mode: enforce, then: {{action: deny}}}}
+"""
+
+
+def until(running: Gateway, key: str, value: object) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE
+    while (found := health(running)["policy"])[key] != value:
+        assert time.monotonic() < deadline, (found, running.errors)
+        time.sleep(0.02)
+    return found
+
+
+def test_a_file_that_changed_is_noticed_unasked(watching: Gateway) -> None:
+    """Packs, and the lists they name; once for each change, and not at all where nothing changed."""
+    assert (status(watching, "before"), status(watching, "after")) == (403, 200)
+    (watching.folder / "pack.yaml").write_text(LISTED.format(version=2))
+    until(watching, "reloads", 1)
+    (watching.folder / "models.txt").write_text("after\n")
+    until(watching, "reloads", 2)
+    assert (status(watching, "before"), status(watching, "after")) == (200, 403)
+    time.sleep(0.7)
+    assert health(watching)["policy"]["reloads"] == 2
+
+
+def test_what_was_refused_is_read_again_when_it_changes_and_not_before(watching: Gateway) -> None:
+    (watching.folder / "pack.yaml").write_text("pack: [")
+    deadline = time.monotonic() + PATIENCE
+    while not health(watching)["policy"]["problem"]:
+        assert time.monotonic() < deadline
+    time.sleep(0.7)
+    assert watching.errors.count("policy not loaded") == 1
+    assert status(watching, "before") == 403
+    (watching.folder / "pack.yaml").write_text(LISTED.format(version=2))
+    assert until(watching, "reloads", 1)["problem"] == ""
+
+
+def test_it_is_not_read_while_somebody_still_writes(watching: Gateway) -> None:
+    (watching.folder / "models.txt").unlink()
+    for version in range(2, 8):
+        (watching.folder / "pack.yaml").write_text(LISTED.format(version=version))
+        time.sleep(0.1)
+    (watching.folder / "models.txt").write_text("after\n")
+    until(watching, "reloads", 1)
+    assert "policy not loaded" not in watching.errors
+    assert status(watching, "after") == 403
+
+
+def test_a_stream_goes_on_while_files_change(watching: Gateway) -> None:
+    headers = {"content-type": "application/json", "authorization": "Bearer sk-stream"}
+    with (
+        httpx.Client(trust_env=False) as client,
+        client.stream(
+            "POST", f"{watching.url}{CHAT}?do=slow_stream", content=body("m", stream=True), headers=headers
+        ) as answer,
+    ):
+        pieces = answer.iter_raw()
+        first = next(pieces)
+        (watching.folder / "models.txt").write_text("m\n")
+        until(watching, "reloads", 1)
+        assert b"[DONE]" in first + b"".join(pieces)
+    assert status(watching, "m") == 403
+
+
 def test_polite_work_rests_between_stints_and_gives_its_result() -> None:
     def work() -> int:
         return sum(len(str(number)) for number in range(60_000))

@@ -34,7 +34,7 @@ def keeping() -> Iterator[Keeping]:
 def _impatient(keeping: Keeping, faulty: Faulty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = (
         f"upstreams: {{openai: {{url: {keeping.url}}}, anthropic: {{url: {faulty.url}}}}}\n"
-        "clients: {head: 1s, body: 1500ms, take: 2s}\n"
+        "clients: {head: 1s, body: 1500ms, take: 2s, least: 10}\n"
     )
     with gateway(tmp_path_factory.mktemp("impatient"), settings, PACK) as running:
         yield running
@@ -98,6 +98,15 @@ def test_a_body_that_keeps_coming_is_waited_for(running: Gateway, keeping: Keepi
             time.sleep(0.6)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
     assert keeping.got[-1].body == GOOD
+
+
+def test_a_body_that_comes_drop_by_drop_is_not_waited_for(running: Gateway, keeping: Keeping) -> None:
+    """Each drop comes in time, but beyond the first wait so many bytes a second are asked for (`least`)."""
+    before = len(keeping.got)
+    with running.recording(0), socket.create_connection(("127.0.0.1", running.port), timeout=8) as connection:
+        connection.sendall(HEAD + b"\r\n")
+        assert 1.2 < closed_after(connection, *(GOOD[place : place + 1] for place in range(60)), each=0.4) < 4
+    assert len(keeping.got) == before
 
 
 def holds(running: Gateway, connection: socket.socket) -> bool:

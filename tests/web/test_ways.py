@@ -78,6 +78,40 @@ class Tunnels:
                         other[side].sendall(data)
 
 
+class SecuredTunnels(Tunnels):
+    """The proxy, behind TLS. It passes plain requests on, too, one for each connection."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+        super().__init__(heads=[])
+
+    def _serve(self, near: socket.socket) -> None:
+        with contextlib.suppress(OSError), self.context.wrap_socket(near, server_side=True) as secured:
+            self._relay(secured)
+
+    def _relay(self, near: ssl.SSLSocket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and (data := near.recv(65_536)):
+            head += data
+        self.heads.append(head.decode().lower())
+        method, target, _ = head.split(b" ", 2)
+        place = target if method == b"CONNECT" else target.split(b"/")[2]
+        name, _, port = place.decode().rpartition(":")
+        with socket.create_connection((name, int(port))) as far:
+            if method == b"CONNECT":
+                near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                far.sendall(head.replace(b"http://" + place, b"", 1))
+            threading.Thread(target=self._back, args=(far, near), daemon=True).start()
+            while data := near.recv(65_536):
+                far.sendall(data.replace(b"http://" + place, b"", 1) if method != b"CONNECT" else data)
+
+    def _back(self, far: socket.socket, near: ssl.SSLSocket) -> None:
+        with contextlib.suppress(OSError):
+            while data := far.recv(65_536):
+                near.sendall(data)
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -156,6 +190,48 @@ def test_a_tunnel_through_a_proxy_to_tls(
     assert secured.got[-1].target == f"{CHAT}?do=sized"
 
 
+@pytest.mark.parametrize("inner", [True, False], ids=["to TLS", "to plain HTTP"])
+def test_a_proxy_that_is_reached_over_tls(
+    inner: bool, host: str, secured: Secured, keeping: Keeping, authority: trustme.CA, tmp_path: Path, client: httpx.Client
+) -> None:
+    """Both certificates are verified, the proxy's and, within its tunnel, the upstream's."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    proxy, upstream = SecuredTunnels(context), secured if inner else keeping
+    url = f"{'https' if inner else 'http'}://localhost:{upstream.port}"
+    way = f"https://me:s3cret-way@localhost:{proxy.port}"
+    settings = f"upstreams: {{openai: {{url: '{url}', ca_file: ca.pem, proxy: '{way}'}}}}\n"
+    with gateway(tmp_path, settings, PACK, host) as running, running.recording(3):
+        answers = [ask(running.url, client) for _ in range(3)]
+        assert [answer.content for answer in answers] == [BODY] * 3, running.errors
+        assert "s3cret-way" not in running.errors
+    assert f"proxy-authorization: {BASIC.lower()}\r\n" in proxy.heads[0]
+    assert proxy.heads[0].startswith("connect " if inner else "post http://localhost")
+    proxy.close()
+
+
+@pytest.mark.parametrize("unbelieved", ["proxy", "upstream"])
+def test_neither_the_proxy_nor_the_upstream_behind_it_is_believed_unasked(
+    unbelieved: str, host: str, authority: trustme.CA, tmp_path: Path, client: httpx.Client
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    contexts = {name: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for name in ("proxy", "upstream")}
+    for name, context in contexts.items():
+        (trustme.CA() if name == unbelieved else authority).issue_cert("localhost").configure_cert(context)
+    proxy, upstream = SecuredTunnels(contexts["proxy"]), Secured(contexts["upstream"])
+    way = f"https://me:s3cret-way@localhost:{proxy.port}"
+    settings = f"upstreams: {{openai: {{url: 'https://localhost:{upstream.port}', ca_file: ca.pem, proxy: '{way}'}}}}\n"
+    with gateway(tmp_path, settings, PACK, host) as running, running.recording():
+        answer, errors = ask(running.url, client), running.errors
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream-unreachable")
+    assert "upstreams.openai" in errors
+    assert "s3cret-way" not in errors
+    assert (bool(proxy.heads), upstream.got) == (unbelieved == "upstream", [])
+    proxy.close()
+    upstream.close()
+
+
 @pytest.mark.parametrize("there", [True, False], ids=["refuses", "is not there"])
 def test_a_proxy_that_opens_no_way(there: bool, host: str, tunnels: Tunnels, tmp_path: Path, client: httpx.Client) -> None:
     tunnels.status = b"407 Proxy Authentication Required"
@@ -201,5 +277,6 @@ def test_more_at_once_than_the_upstream_may_have(host: str, keeping: Keeping, tm
         assert ask(running.url, client).content == BODY
         running.check()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "upstream-busy")
+    assert answer.headers["retry-after"] == "1"
     assert sorted(record["answer"]["end"] for record in records) == ["complete", "upstream-failed"]
     assert keeping.connections == 1
