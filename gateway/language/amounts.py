@@ -31,7 +31,7 @@ def limit_of(
 ) -> Limit | None:
     """A limit as written. units: those that may stand here. lease: seconds a slot of a concurrent limit is held at most."""
     found = LIMIT.fullmatch(written.strip())
-    if found is None or (found[3] is None and found[2] != "concurrent"):
+    if found is None or (found[3] is None and found[2] != "concurrent") or _SHORTENED.fullmatch(written.strip()):
         problems.add(place, f"{written!r} is not a limit", _meant(written.strip(), units))
         return None
     word = " ".join((found[2] or "requests").split())
