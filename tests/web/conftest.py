@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.state.conftest import own_redis as own_redis  # a fixture, for tests that stop their Redis
 from tests.web.faulty import Faulty
+from tests.web.keeping import Keeping
 from tests.web.running import HOSTS, KEY, ROOT, Gateway, free_port, gateway, process
 
 PACK = """
@@ -119,3 +121,11 @@ def listed(_with_directory: Gateway) -> Iterator[Gateway]:
 def client() -> Iterator[httpx.Client]:
     with httpx.Client(timeout=10, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def keeping() -> Iterator[Keeping]:
+    """An upstream that keeps what it got, for all tests of a file."""
+    server = Keeping()
+    yield server
+    server.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,13 +16,6 @@ from tests.web.running import KEY, Gateway, gateway
 from tests.web.test_waits import CHAT, GOOD
 
 MANY = b"Too many connections are open."
-
-
-@pytest.fixture(scope="module")
-def keeping() -> Iterator[Keeping]:
-    server = Keeping()
-    yield server
-    server.close()
 
 
 BALANCER = "127.0.0.2"

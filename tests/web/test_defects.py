@@ -49,13 +49,6 @@ HEADERS = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture(scope="module")
-def keeping() -> Iterator[Keeping]:
-    server = Keeping()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def running(host: str, keeping: Keeping, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway into which the plugin is installed as any other is: beside its metadata, on the path."""
     folder = tmp_path_factory.mktemp("defects")

@@ -24,13 +24,6 @@ USAGE = {"input_tokens": 3, "output_tokens": 4}
 
 
 @pytest.fixture(scope="module")
-def keeping() -> Iterator[Keeping]:
-    server = Keeping()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def _gateway(host: str, keeping: Keeping, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = f"upstreams: {{openai: {{url: {keeping.url}, read: 2s}}}}\n"
     with gateway(tmp_path_factory.mktemp("lane"), settings, PACK, host) as running:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +102,6 @@ def test_two_gateways_in_turn_decide_what_one_decides(
     assert found == expected
     assert {entry["status"] for entry in expected} == {200, 429}
     assert {entry["outcome"] for entry in expected} >= {"tag", "throttle"}
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 def test_the_bench_runs(tmp_path: Path) -> None:

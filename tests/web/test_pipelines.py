@@ -25,13 +25,6 @@ OFFER = b"GET /v1/models HTTP/1.1\r\nhost: g\r\nconnection: upgrade\r\nupgrade: 
 
 
 @pytest.fixture(scope="module")
-def keeping() -> Iterator[Keeping]:
-    server = Keeping()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def _before(host: str, keeping: Keeping, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = f"upstreams: {{openai: {{url: {keeping.url}}}}}\nclients: {{take: 2s}}\n"
     with gateway(tmp_path_factory.mktemp("pipelines"), settings, PACK, host) as running:

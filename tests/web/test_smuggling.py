@@ -140,13 +140,6 @@ PASSED = {
 
 
 @pytest.fixture(scope="module")
-def keeping() -> Iterator[Keeping]:
-    server = Keeping()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def running(host: str, keeping: Keeping, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = f"upstreams: {{openai: {{url: {keeping.url}}}}}\n"
     with gateway(tmp_path_factory.mktemp("smuggling"), settings, PACK, host) as found:

@@ -24,13 +24,6 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nhost: g\r\n"
 
 
 @pytest.fixture(scope="module")
-def keeping() -> Iterator[Keeping]:
-    server = Keeping()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def _impatient(keeping: Keeping, faulty: Faulty, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = (
         f"upstreams: {{openai: {{url: {keeping.url}}}, anthropic: {{url: {faulty.url}}}}}\n"

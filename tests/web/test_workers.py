@@ -85,14 +85,6 @@ def workers(faulty: Faulty, own_redis: Server, tmp_path: Path) -> Workers:
     return Workers(tmp_path, faulty.url, f"state: {{url: '{own_redis.url}'}}\n")
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
 def gone(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
