@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.cli.asked import asked
 from gateway.cli.check import check
 from gateway.cli.clusters import clusters
+from gateway.cli.compact import compact
 from gateway.cli.dry_run import dry_run
 from gateway.cli.explain import explain
 from gateway.cli.geo import geo
@@ -28,5 +29,5 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, config):
+for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, config):
     main.add_command(command)

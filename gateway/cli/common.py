@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from gateway.config import Config, default_config, load_config
-from gateway.errors import ConfigError, Place, PolicyError, Problem
+from gateway.errors import ConfigError, Place, PolicyError, Problem, RecordError
 from gateway.language.compile import pack_files, unread
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
@@ -58,3 +58,8 @@ def _has(path: Path, section: re.Pattern[bytes]) -> bool:
 def fail(error: object, code: int) -> NoReturn:
     click.echo(f"sluice: {error}" if not isinstance(error, (PolicyError, ConfigError)) else str(error), err=True)
     sys.exit(code)
+
+
+def tell_unreadable(error: RecordError) -> None:
+    """Name a record that is passed over."""
+    click.echo(f"unreadable: {error}", err=True)

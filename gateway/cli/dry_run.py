@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, PATHS, configured, fail
+from gateway.cli.common import CONFIG, PATHS, configured, fail, tell_unreadable
 from gateway.errors import RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.replay.dry_run import dry_run as run_dry
@@ -51,7 +51,7 @@ def dry_run(
         named = _labels(labels) if labels else {}
         report, reader = run_dry(
             records, policy, registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
-            largest=settings.largest_body, labels=named, decisions=decisions, on_error=_tell_unreadable,
+            largest=settings.largest_body, labels=named, decisions=decisions, on_error=tell_unreadable,
         )  # fmt: skip
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
@@ -79,7 +79,3 @@ def _labels(file: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         raise ValueError(f"{file}: must be a JSON object of account ids and labels")
     return {str(account): str(label) for account, label in found.items()}
-
-
-def _tell_unreadable(error: RecordError) -> None:
-    click.echo(f"unreadable: {error}", err=True)

@@ -1,8 +1,9 @@
-"""Recorded exchanges, read: captures and the gateway's own audit records, told apart by their keys.
+"""Recorded exchanges, read: captures, the gateway's own audit records, compact records, told apart by their keys.
 
 A capture is a request as it was sent (`ts`, `method`, `path`, `headers` as ordered pairs, `body` or `body_raw`, …); its
-signals are computed anew. An audit record (`v`, `signals`, …) brings the signal values of its day. Both become `Facts`
-and the `Answer` that was given. A line that is neither is counted and named, never dropped in silence.
+signals are computed anew. An audit record (`v`, `signals`, …) brings the signal values of its day, and so does a compact record
+(`gateway.replay.compact`), a line or a row of Parquet. All become `Facts` and the `Answer` that was given. A line that is none
+of them is counted and named, never dropped in silence.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import gzip
 import heapq
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -31,18 +31,23 @@ from gateway.web.intake import Body, Head, Intake
 LONGEST: Final = 256 * 2**20
 LATE_RECORDS: Final = 65_536
 LATE_CAPTURES: Final = 512
-_ID: Final = re.compile(r"[0-9a-f]{32}")
+PARQUET: Final = b"PAR1"
+NO_PARQUET: Final = "Parquet needs pyarrow; install sluicegate[columns]"
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One recorded exchange. id: derived from the record, so that a replay is repeatable. label: its class, if labelled."""
+    """One recorded exchange. id: derived from the record, so that a replay is repeatable.
+
+    label: its class, if labelled. scenario: of simulated traffic, the scenario it is of.
+    """
 
     place: Place
     id: str
     facts: Facts
     answer: Answer
     label: str | None = None
+    scenario: str | None = None
 
 
 class UnansweredError(RecordError):
@@ -66,14 +71,25 @@ class Reader:
         with ExitStack() as stack:
             stack.callback(self.close)
             streams = [self._file(name, stack) for name in paths]
-            yield from heapq.merge(*map(_in_time, streams), key=_moment)
+            yield from heapq.merge(*streams, key=_moment)
 
     def _file(self, name: str, stack: ExitStack) -> Iterator[Exchange]:
         try:
+            if is_parquet(name):
+                return self._rows(name)
             lines: IO[bytes] = stack.enter_context(_open(name))
         except OSError as error:
             raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None
-        return self._lines(name, lines)
+        return _in_time(self._lines(name, lines))
+
+    def _rows(self, name: str) -> Iterator[Exchange]:
+        try:
+            from gateway.replay.parquet import exchanges  # an extra: only where Parquet is read
+        except ImportError:
+            raise RecordError(Place(name), NO_PARQUET) from None
+        for exchange in exchanges(name, self.catalogue):
+            self.read += 1
+            yield exchange
 
     def _lines(self, name: str, lines: IO[bytes]) -> Iterator[Exchange]:
         number = 0
@@ -118,9 +134,14 @@ class Reader:
                 return recorded(entry, place, self.catalogue)
             if "ts" in entry and "headers" in entry:
                 return self._capture(entry, place)
+            if "compact" in entry:
+                from gateway.replay.compact import exchange_of  # stands on this module
+
+                return exchange_of(entry, place, self.catalogue)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RecordError(place, f"is not a whole record: {type(error).__name__}: {error}") from None
-        raise RecordError(place, "is neither a capture (ts, method, path, headers, body) nor an audit record (signals, policy)")
+        known = "a capture (ts, method, path, headers, body), an audit record (signals, policy) nor a compact one (compact)"
+        raise RecordError(place, f"is neither {known}")
 
     def _unreadable(self, error: RecordError) -> None:
         self.unreadable += 1
@@ -256,9 +277,17 @@ def _open(name: str) -> Any:
     path = Path(name)
     if path.suffix == ".gz":
         return gzip.open(path, "rb")
-    if path.suffix in (".zst", ".parquet"):
+    if path.suffix == ".zst":
         raise RecordError(Place(name), f"{path.suffix} records are not read yet; unpack to .jsonl or .jsonl.gz")
     return path.open("rb")
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file is Parquet, by its first bytes; standard input is not. Raises OSError."""
+    if name == "-":
+        return False
+    with Path(name).open("rb") as file:
+        return file.read(len(PARQUET)) == PARQUET
 
 
 def _id(place: Place, text: Mapping[str, Any]) -> str:

@@ -123,6 +123,7 @@ def test_files_are_merged_by_time_and_ids_are_their_own(tmp_path: Path) -> None:
     assert len({exchange.id for exchange in found}) == 6
 
 
-def test_formats_that_are_not_read_say_so() -> None:
+def test_formats_that_are_not_read_say_so(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl.zst").write_bytes(b"")
     with pytest.raises(RecordError, match="not read yet"):
-        list(reader().exchanges(["x.parquet"]))
+        list(reader().exchanges([str(tmp_path / "x.jsonl.zst")]))
