@@ -5,7 +5,8 @@
     ├── ConfigError      gateway.yaml and the files it names: all problems at once
     ├── RecordError      a recorded exchange that cannot be read
     ├── ReplayError      a replayed answer that differs from the recorded one
-    └── StateError       shared state that did not answer
+    ├── StateError       shared state that did not answer
+    └── ExtraError       something asked for that needs a package which is not installed
 
 No other exception leaves the package on purpose. A decision never travels as an exception.
 """
@@ -75,6 +76,13 @@ class ReplayError(SluiceError):
 
 class StateError(SluiceError):
     """Shared state (Redis) did not answer, or answered with an error."""
+
+
+class ExtraError(SluiceError):
+    """Something that was asked for needs a package of an extra that is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs the {package} package; install sluicegate[{extra}]")
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

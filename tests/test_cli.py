@@ -123,7 +123,7 @@ def test_dry_run_of_captures(pack: Path, tmp_path: Path) -> None:
     result = sluice("dry-run", file, "--policy", pack, "--format", "json", "--decisions", tmp_path / "d.jsonl")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert report["records"] == {"read": 2, "unreadable": 1, "evaluable": 2}
+    assert report["records"] == {"read": 2, "unreadable": 1, "evaluable": 2, "warm_up": 0}
     assert report["outcomes"] == {"allow": 1, "deny": 1}
     assert report["labels"] == {"chat": {"accounts": 1, "exchanges": 2, "matched": 1, "acted_on": 1, "would_act_on": 1}}
     assert report["rules"][0]["match"] == 1
@@ -270,7 +270,7 @@ def test_what_a_user_gets_wrong_is_said_not_traced(pack: Path, tmp_path: Path) -
     (tmp_path / "r.jsonl").write_text(capture("m").replace('"account": "a"', '"account": "[/x]"'))
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack).exit_code == 0
     unlabelled = sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--labels", tmp_path / "absent.json")
-    said = f"sluice: {tmp_path}/absent.json: cannot be read or written: No such file or directory\n"
+    said = f"{tmp_path}/absent.json: cannot be read: No such file or directory\n"
     assert (unlabelled.exit_code, unlabelled.stderr) == (3, said)
     (tmp_path / "labels.json").write_text("[]")
     assert sluice("dry-run", tmp_path / "r.jsonl", "--policy", pack, "--labels", tmp_path / "labels.json").exit_code == 3

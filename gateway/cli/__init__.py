@@ -16,6 +16,7 @@ from gateway.cli.compact import compact
 from gateway.cli.dry_run import dry_run
 from gateway.cli.explain import explain
 from gateway.cli.geo import geo
+from gateway.cli.promote import promote
 from gateway.cli.rule_tests import test
 from gateway.cli.schema import schema
 from gateway.cli.serve import serve
@@ -29,5 +30,5 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, config):
+for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, config, promote):
     main.add_command(command)

@@ -11,17 +11,41 @@ from typing import NoReturn
 import click
 
 from gateway.config import Config, default_config, load_config
-from gateway.errors import ConfigError, Place, PolicyError, Problem, RecordError
+from gateway.errors import LoadError, Place, PolicyError, Problem, RecordError
 from gateway.language.compile import pack_files, unread
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.replay.driver import DRY_RUN_KEY
+from gateway.report.labels import HARVEST as MEANS_HARVEST
 from gateway.strict.document import MAX_BYTES, seen
+from gateway.values import parse_duration
 
 _CONFIG = re.compile(rb"^upstreams:", re.MULTILINE)
 _DIRECTORY = re.compile(rb"^accounts:", re.MULTILINE)
 PATHS = click.Path(path_type=Path)
 CONFIG = click.option("--config", type=PATHS, help="A gateway.yaml whose geo, identity and reseller sections are used.")
+
+LABELS = click.option(
+    "--labels", type=PATHS, help="A CSV, JSON lines or YAML file: account or org to label, before the records' own labels."
+)
+HARVEST = click.option(
+    "--harvest",
+    multiple=True,
+    default=MEANS_HARVEST,
+    show_default=True,
+    help="Labels that mean harvesting; all others are honest.",
+)
+WARM_UP = click.option(
+    "--warm-up", default="0s", callback=lambda ctx, option, value: _duration(value),
+    help="How long (such as 24h) exchanges are judged and counted by measures, but not yet reported.",
+)  # fmt: skip
+
+
+def _duration(value: str) -> int:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def configured(file: Path | None) -> tuple[Registry, Config]:
@@ -56,7 +80,7 @@ def _has(path: Path, section: re.Pattern[bytes]) -> bool:
 
 
 def fail(error: object, code: int) -> NoReturn:
-    click.echo(f"sluice: {error}" if not isinstance(error, (PolicyError, ConfigError)) else str(error), err=True)
+    click.echo(f"sluice: {error}" if not isinstance(error, LoadError) else str(error), err=True)
     sys.exit(code)
 
 

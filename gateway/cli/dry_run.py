@@ -1,38 +1,44 @@
-"""`sluice dry-run`: recorded exchanges through a policy."""
+"""`sluice dry-run`: recorded exchanges through a policy, or through two of them."""
 
 from __future__ import annotations
 
-import json
 from math import isnan
 from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, PATHS, configured, fail, tell_unreadable
-from gateway.errors import RecordError, SluiceError
+from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail, tell_unreadable
+from gateway.errors import LoadError, RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.replay.dry_run import dry_run as run_dry
-from gateway.replay.report import write
+from gateway.report.labels import Labels, read_labels
+from gateway.report.printing import write
 
 
 @click.command("dry-run")
 @click.argument("records", nargs=-1, required=True)
 @click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
+@click.option("--against", multiple=True, type=PATHS, help="Packs or folders of another policy: tell where the two differ.")
 @CONFIG
-@click.option("--labels", type=PATHS, help="A JSON file: account id to label, in place of the records' own labels.")
+@LABELS
+@HARVEST
+@WARM_UP
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
 @click.option(
     "--max-benign-share", type=click.FloatRange(0, 1), callback=lambda ctx, option, value: _share(value),
-    help="Exit 1 if rules and limits would refuse a larger share (0 to 1) of exchanges labelled otherwise than distill; "
+    help="Exit 1 if rules and limits would refuse a larger share (0 to 1) of exchanges whose label does not mean harvesting; "
     "what is refused at intake is counted apart.",
 )  # fmt: skip
 def dry_run(
     records: tuple[str, ...],
     policies: tuple[Path, ...],
+    against: tuple[Path, ...],
     config: Path | None,
     labels: Path | None,
+    harvest: tuple[str, ...],
+    warm_up: int,
     decisions: Path | None,
     form: str,
     out: Path | None,
@@ -45,37 +51,32 @@ def dry_run(
     try:
         registry, settings = configured(config)
         policy = load(policies or settings.policy, registry.signals)
+        other = load(against, registry.signals) if against else None
     except SluiceError as error:
         fail(error, 2)
     try:
-        named = _labels(labels) if labels else {}
-        report, reader = run_dry(
+        named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
+        counts, reader = run_dry(
             records, policy, registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
-            largest=settings.largest_body, labels=named, decisions=decisions, on_error=tell_unreadable,
+            largest=settings.largest_body, labels=named, decisions=decisions, against=other, warm_up=warm_up,
+            on_error=tell_unreadable,
         )  # fmt: skip
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
-    except (ValueError, RecordError) as error:
+    except (LoadError, RecordError) as error:
         fail(error, 3)
-    result = report.as_dict(reader.read, reader.unreadable)
     try:
-        write(result, form, out)
+        write(counts.as_dict(reader.read, reader.unreadable), form, out)
     except OSError as error:
         fail(f"{out}: cannot be written: {error.strerror}", 2)
     if not reader.read:
         fail("no record could be read", 3)
-    if max_benign_share is not None and report.benign_share > max_benign_share:
-        fail(f"{report.benign_share:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
+    share = counts.report.benign_share
+    if max_benign_share is not None and share > max_benign_share:
+        fail(f"{share:.4%} of benign exchanges would be refused, more than {max_benign_share:.4%}", 1)
 
 
 def _share(value: float | None) -> float | None:
     if value is not None and isnan(value):
         raise click.BadParameter("nan is not in the range 0<=x<=1.")
     return value
-
-
-def _labels(file: Path) -> dict[str, str]:
-    found = json.loads(file.read_text())
-    if not isinstance(found, dict):
-        raise ValueError(f"{file}: must be a JSON object of account ids and labels")
-    return {str(account): str(label) for account, label in found.items()}

@@ -11,9 +11,12 @@ from gateway.facts import Answer, End, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
+from gateway.readings import rule_values
 from gateway.replay.sources import Exchange
+from gateway.report.observed import NOBODY, Observed
 from gateway.signals import Catalogue
 from gateway.state.memory import MemoryState
+from gateway.values import Failed, Missing
 
 DRY_RUN_KEY = b"sluicegate dry run"
 
@@ -25,6 +28,17 @@ class Replayed:
     exchange: Exchange
     judgement: Judgement
     answer: Answer
+
+    @property
+    def observed(self) -> Observed:
+        """What reports are told of it. Asking it for signals resolves them: make its audit record before."""
+        exchange, view, measured = self.exchange, self.judgement.view, self.judgement.evaluated.values
+        account, org = view.get("account.id"), view.get("account.org")
+        return Observed(
+            exchange.facts.at, NOBODY if isinstance(account, (Missing, Failed)) else str(account),
+            None if isinstance(org, (Missing, Failed)) else str(org), exchange.label, self.judgement.outcome, view.get,
+            lambda rule: rule_values(rule, view, measured),
+        )  # fmt: skip
 
 
 def replay(

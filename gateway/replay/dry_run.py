@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import tee
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +18,9 @@ from gateway.errors import RecordError
 from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.replay.driver import DRY_RUN_KEY, replay
-from gateway.replay.report import Report
 from gateway.replay.sources import Exchange, Reader
+from gateway.report.counts import Counts
+from gateway.report.labels import Labels
 from gateway.sections import LARGEST_BODY
 from gateway.web.intake import Intake
 
@@ -32,23 +34,32 @@ def dry_run(
     fail: FailModes | None = None,
     mode: Mode = Mode.ENFORCE,
     largest: int = LARGEST_BODY,
-    labels: Mapping[str, str] | None = None,
+    labels: Labels | None = None,
     decisions: Path | None = None,
+    against: Policy | None = None,
+    warm_up: int = 0,
     on_error: Callable[[RecordError], None] | None = None,
-) -> tuple[Report, Reader]:
-    """Replay record files through a policy; the report, and the reader with its counts.
+) -> tuple[Counts, Reader]:
+    """Replay record files through a policy; what was counted, and the reader with its counts.
 
-    decisions: where to write one audit record per exchange. Raises RecordError for a file that cannot be opened.
+    decisions: where to write one audit record per exchange. against: another policy that judges the same exchanges with a state
+    of its own; the report then tells the difference. warm_up: for how long (µs) from the first exchange on they are judged and
+    counted by measures and limits, but not reported. Raises RecordError for a file that cannot be opened.
     """
     reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error)
-    report = Report(policy, labels)
+    counts, ends = Counts.of(policy, labels, against), None
     with decisions.open("wb") if decisions else nullcontext() as out:
-        for replayed in replay(_shown(reader.exchanges(names)), policy, registry.signals, mode, fail):
-            report.add(replayed)
-            if out is not None:
-                entry, label = record(replayed.judgement, replayed.answer), replayed.exchange.label
+        judging = [policy] if against is None else [policy, against]
+        played = tee(_shown(reader.exchanges(names)), len(judging))
+        runs = [replay(one, by, registry.signals, mode, fail) for one, by in zip(played, judging, strict=True)]
+        for here, *there in zip(*runs, strict=True):
+            if out is not None:  # first of all: reports look at more signals than were needed
+                entry, label = record(here.judgement, here.answer), here.exchange.label
                 out.write(line({**entry, "label": label} if label else entry))
-    return report, reader
+            at = here.exchange.facts.at
+            ends = at + warm_up if ends is None else ends
+            counts.take(here.observed, there[0].observed if there else None, warm=at < ends)
+    return counts, reader
 
 
 def _shown(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:

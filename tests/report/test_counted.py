@@ -13,8 +13,10 @@ from rich.console import Console
 from gateway.errors import Place
 from gateway.facts import Answer, Cause, Facts
 from gateway.replay.driver import replay
-from gateway.replay.report import COUNTED, Report, show, write
 from gateway.replay.sources import Exchange
+from gateway.report.counted import COUNTED, Report
+from gateway.report.labels import Labels
+from gateway.report.printing import show, write
 from tests.judging import CATALOGUE, START, facts, policy
 
 POLICY = policy("""
@@ -44,7 +46,7 @@ def traffic() -> Iterator[Exchange]:
 def report() -> dict:  # type: ignore[type-arg]
     found = Report(POLICY)
     for one in replay(traffic(), POLICY, CATALOGUE):
-        found.add(one)
+        found.add(one.observed)
     return found.as_dict(7, 0)
 
 
@@ -96,7 +98,7 @@ limits:
 """)
     found = Report(keyed)
     for one in replay([exchange(1, facts({"account.id": "a"}), "chat")], keyed, CATALOGUE):
-        found.add(one)
+        found.add(one.observed)
     assert found.benign_share == 1
 
 
@@ -118,9 +120,9 @@ def test_names_are_never_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_labels_of_ones_own_come_first() -> None:
-    found = Report(POLICY, {"a": "mine"})
+    found = Report(POLICY, Labels({"a": "mine"}))
     for one in replay(traffic(), POLICY, CATALOGUE):
-        found.add(one)
+        found.add(one.observed)
     assert found.as_dict(7, 0)["labels"]["mine"]["exchanges"] == 4
 
 
