@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from gateway.decision import Mode
 from gateway.disclosure import disclosed
-from gateway.enforcement import DEFAULT_CAUSES, Fail, FailModes
 from gateway.errors import ConfigError, LoadError, Place, Problem, did_you_mean
 from gateway.facts import Cause
-from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, AddressHeader, CauseWord
+from gateway.failing import Dependency, Fail, FailModes
+from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, AddressHeader, FailWord
 from gateway.strict.document import Node, contents, read
 from gateway.strict.shapes import Problems, mapping
 from gateway.values import SECOND
@@ -28,7 +28,7 @@ HASH_KEY_VARIABLE: Final = "SLUICE_HASH_KEY"
 LARGEST_KEY: Final = 2**16
 REMOTE_ONLY: Final = {
     "query": "an SQL database", "token_file": "an HTTP service", "timeout": "a directory that is asked",
-    "cache": "a directory that is asked", "on_failure": "a directory that is asked",
+    "cache": "a directory that is asked",
 }  # fmt: skip
 PLUGIN_SECTIONS: Final = ("identity", "client_address", "geo", "reseller", "declare", "clusters")
 
@@ -61,11 +61,15 @@ class UpstreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class StateSettings:
-    """Where windows and limits are kept. timeout: µs for one round trip; prefix: what this installation's keys begin with."""
+    """Where windows and limits are kept. timeout: µs for one round trip; prefix: what this installation's keys begin with.
+
+    replicas: the processes that share each limit while shared state fails; None where nobody said.
+    """
 
     url: str = "memory://"
     timeout: int = 250_000
     prefix: str = "sluice"
+    replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         raise ConfigError(error.problems) from None
     entry = mapping(CONFIG_FIELDS, "gateway.yaml")(node, problems)
     if entry is not None:
-        _causes(entry["fail"], node, needs_upstreams, problems)
+        _answers(entry, node, needs_upstreams, problems)
         _files(entry, node, problems)
         _client_address(entry["client_address"] or {}, node, problems)
         if (entry["clients"] or {}).get("per_address") and (entry["client_address"] or {}).get("hops"):
@@ -143,8 +147,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         raise ConfigError(problems.found)
     identity = entry["identity"] or {}
     key, lasting = _hash_key(identity.get("hash_key_file"), os.environ if environ is None else environ)
-    state = dict(entry["state"] or {"on_failure": Fail.REFUSE})
-    on_failure = Fail(state.pop("on_failure"))
+    fail = _fail(entry["fail"], bool(identity.get("directory")))
     audit = entry["audit"] or {"records": None, "otlp": "", "keep": 1.0}
     host, port = entry["listen"]
     given = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
@@ -153,7 +156,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: _upstream(values) for name, values in entry["upstreams"].items()},
-        fail=_fail(entry["fail"], identity, on_failure), largest_body=entry["largest_body"], state=StateSettings(**state),
+        fail=fail, largest_body=entry["largest_body"], state=StateSettings(**(entry["state"] or {})),
         records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
         lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]),
@@ -182,20 +185,33 @@ def _places(node: Node) -> dict[str, Place]:
     return found
 
 
-def _causes(fail: Mapping[str, Fail], node: Node, needs_upstreams: bool, problems: Problems) -> None:
-    """Report causes that are none, or that cannot be let pass."""
+_NOT_OPEN: Final = {  # by cause: why it cannot be let pass, how to mend that, and whether only the process cannot
+    FailWord(Cause.ROUTE_UNRECOGNISED): (
+        "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'", True,
+    ),
+    FailWord(Cause.WEBSOCKET): ("the process carries no WebSockets, so they cannot pass", "remove it from 'fail'", True),
+    FailWord(Cause.BODY_TOO_LARGE): (
+        "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead", False,
+    ),
+}  # fmt: skip
+
+
+def _answers(entry: Mapping[str, Any], node: Node, needs_upstreams: bool, problems: Problems) -> None:
+    """Report what is written under `fail` and is neither a cause nor a dependency, or cannot be answered so."""
     below = node.value.get("fail") if isinstance(node.value, dict) else None
-    places = {word: child.named for word, child in below.value.items()} if below and isinstance(below.value, dict) else {}
-    for word, place in places.items():
-        if word not in list(CauseWord):
-            mend = did_you_mean(word, list(CauseWord)) or "known: " + ", ".join(CauseWord)
-            problems.add(place, f"unknown cause '{word}' in fail", mend)
-        elif fail.get(word) is Fail.PASS and word == Cause.ROUTE_UNRECOGNISED and needs_upstreams:
-            problems.add(place, "an unrecognised route has no upstream, so it cannot pass", "remove it from 'fail'")
-        elif fail.get(word) is Fail.PASS and word == Cause.WEBSOCKET and needs_upstreams:
-            problems.add(place, "the process carries no WebSockets, so they cannot pass", "remove it from 'fail'")
-        elif fail.get(word) is Fail.PASS and word == Cause.BODY_TOO_LARGE:
-            problems.add(place, "a body that is too large was not read, so it cannot pass", "raise 'largest_body' instead")
+    written = below.value if below and isinstance(below.value, dict) else {}
+    for word, place in ((word, child.named) for word, child in written.items()):
+        mode, why = entry["fail"].get(word), _NOT_OPEN.get(word)
+        if word not in list(FailWord):
+            mend = did_you_mean(word, list(FailWord)) or "known: " + ", ".join(FailWord)
+            problems.add(place, f"unknown cause or dependency '{word}' in fail", mend)
+        elif mode is Fail.OPEN and why is not None and (needs_upstreams or not why[2]):
+            problems.add(place, why[0], why[1])
+        elif mode is Fail.DEGRADE and word not in list(Dependency):
+            problems.add(place, f"{word}: an exchange cannot be let pass in part", "write open or closed")
+        elif mode is Fail.DEGRADE and word == Dependency.STATE and not (entry["state"] or {}).get("replicas"):
+            mend = "write state: {replicas: N}, all processes before this Redis, workers counted"
+            problems.add(place, "state: degrade needs to know among how many processes the limits are shared", mend)
 
 
 def _files(entry: Mapping[str, Any], node: Node, problems: Problems) -> None:
@@ -244,14 +260,12 @@ def _directory(given: Mapping[str, Any], node: Node, problems: Problems) -> None
             problems.add(written[key].named, f"'{key}' is for {meant}, but {why}", f"remove '{key}'")
 
 
-def _fail(words: Mapping[str, Fail], identity: Mapping[str, Any], on_failure: Fail) -> FailModes:
-    strict = Fail.REFUSE if identity.get("directory") else Fail.PASS
-    causes = dict(DEFAULT_CAUSES) | {Cause(word): Fail(mode) for word, mode in words.items()}
-    causes[Cause.CREDENTIAL_MISSING] = identity.get("missing") or strict
-    causes[Cause.CREDENTIAL_UNKNOWN] = identity.get("unknown") or strict
-    causes[Cause.CREDENTIAL_AMBIGUOUS] = identity.get("ambiguous") or Fail.REFUSE
-    causes[Cause.DIRECTORY_UNAVAILABLE] = identity.get("on_failure") or Fail.REFUSE
-    return FailModes(causes, on_failure)
+def _fail(words: Mapping[str, Fail], listed: bool) -> FailModes:
+    """listed: whether there is a directory, so that whoever has no credential of it is nobody's customer."""
+    strict = Fail.CLOSED if listed else Fail.OPEN
+    modes = {FailWord(Cause.CREDENTIAL_MISSING): strict, FailWord(Cause.CREDENTIAL_UNKNOWN): strict, **words}
+    causes = {Cause(word): Fail(mode) for word, mode in modes.items() if word not in list(Dependency)}
+    return FailModes(causes, {Dependency(word): Fail(mode) for word, mode in modes.items() if word in list(Dependency)})
 
 
 def _hash_key(file: Path | None, environ: Mapping[str, str]) -> tuple[bytes, bool]:

@@ -7,9 +7,7 @@ a limit has no room. The caller is told a code, a sentence and a reference, neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
@@ -20,39 +18,7 @@ from gateway.language.policy import Effect, PlanLimit, Rule
 from gateway.state.operations import NANO, TOKEN_UNITS, Limit, Unit
 from gateway.values import SECOND
 
-
-class Fail(StrEnum):
-    """What to do where something needed is not there: let the exchange pass, or refuse it."""
-
-    PASS = "pass"
-    REFUSE = "refuse"
-
-
-DEFAULT_CAUSES: Final[dict[Cause, Fail]] = dict.fromkeys(Cause, Fail.REFUSE) | {
-    Cause.CREDENTIAL_MISSING: Fail.PASS,
-    Cause.CREDENTIAL_UNKNOWN: Fail.PASS,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class FailModes:
-    """The declared answer to everything that can go wrong. `state` is shared state that does not answer."""
-
-    causes: Mapping[Cause, Fail] = field(default_factory=lambda: dict(DEFAULT_CAUSES))
-    state: Fail = Fail.REFUSE
-
-    def refuses(self, cause: Cause | None) -> bool:
-        """Whether an exchange with this cause is to be refused."""
-        return cause is not None and self.causes.get(cause, Fail.REFUSE) is Fail.REFUSE
-
-    def under(self, mode: Mode) -> FailModes:
-        """These fail modes below an overall mode: in shadow, only what cannot be passed on at all is refused."""
-        if mode is Mode.ENFORCE:
-            return self
-        return FailModes({cause: fail if cause in UNPASSABLE else Fail.PASS for cause, fail in self.causes.items()}, Fail.PASS)
-
-
-UNPASSABLE: Final = frozenset({Cause.ROUTE_UNRECOGNISED, Cause.BODY_TOO_LARGE})
+_UNAVAILABLE: Final = Public("temporarily-unavailable", "The gateway lacks something that it must have; retry shortly.")
 CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.ROUTE_UNRECOGNISED: (404, Public("unknown-route", "This gateway does not serve this method and path.")),
     Cause.WEBSOCKET: (403, Public("no-websockets", "WebSockets are not carried here; use the HTTP API with stream: true.")),
@@ -65,6 +31,7 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.CREDENTIAL_UNKNOWN: (401, Public("credential-unknown", "This API key is not known here.")),
     Cause.CREDENTIAL_AMBIGUOUS: (400, Public("credential-ambiguous", "Two different API keys were sent; send one.")),
     Cause.DIRECTORY_UNAVAILABLE: (503, Public("temporarily-unavailable", "API keys cannot be checked now; retry shortly.")),
+    **dict.fromkeys((Cause.GEO_UNAVAILABLE, Cause.OTLP_UNAVAILABLE, Cause.RECORDS_UNAVAILABLE), (503, _UNAVAILABLE)),
 }
 _STATE_DOWN: Final = Public("temporarily-unavailable", "The gateway cannot check its limits right now; retry shortly.")
 _KEY_MISSING: Final = Public("key-missing", "The request lacks what its usage limit is counted by, such as an API key.")

@@ -16,7 +16,7 @@ LONGEST_SAID: Final = 65_536
 
 
 class Cause(StrEnum):
-    """Why an exchange could not be read as the protocol says. Each has a declared answer (see `gate.FailModes`)."""
+    """Why an exchange is in trouble before any rule looks at it. Each has a declared answer (`failing`)."""
 
     ROUTE_UNRECOGNISED = "route-unrecognised"
     WEBSOCKET = "websocket"
@@ -29,6 +29,9 @@ class Cause(StrEnum):
     CREDENTIAL_UNKNOWN = "credential-unknown"
     CREDENTIAL_AMBIGUOUS = "credential-ambiguous"
     DIRECTORY_UNAVAILABLE = "directory-unavailable"
+    GEO_UNAVAILABLE = "geo-unavailable"
+    OTLP_UNAVAILABLE = "otlp-unavailable"
+    RECORDS_UNAVAILABLE = "records-unavailable"
 
 
 class Freshness(StrEnum):

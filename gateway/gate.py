@@ -19,10 +19,11 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Protocol
 
 from gateway.decision import Mode, Outcome, Room, Verdict
-from gateway.enforcement import Fail, FailModes, Trouble, enforce, rate_headers
+from gateway.enforcement import Trouble, enforce, rate_headers
 from gateway.engine import Engine, Evaluated, under
 from gateway.errors import PolicyError, StateError
 from gateway.facts import Answer, Cause, Facts, Freshness
+from gateway.failing import Dependency, Fail, FailModes
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
@@ -255,8 +256,8 @@ class Gate:
         _resolve(self._recorded, evaluated, view)
         quarantine.note(decision.ends, facts.at)
         trouble = Trouble(
-            refused, facts.detail if refused is facts.cause else "", down and fail.state is Fail.REFUSE,
-            any(map(self.fail.refuses, causes)) or (error is not None and self.fail.state is Fail.REFUSE),
+            refused, facts.detail if refused is facts.cause else "", down and fail.of(Dependency.STATE) is Fail.CLOSED,
+            any(map(self.fail.refuses, causes)) or (error is not None and self.fail.of(Dependency.STATE) is Fail.CLOSED),
         )  # fmt: skip
         enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
         for name in self._subject if enforced.asked else ():

@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gateway.decision import Mode
-from gateway.enforcement import Fail
-from gateway.facts import Cause
+from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
 from gateway.language.responses import link_of
 from gateway.literals import (
     declaring_link,
@@ -115,11 +114,7 @@ _IDENTITY: Final = {
     "token_file": Field(path("token_file"), doc="for https: a file with the bearer token it is asked with"),
     "timeout": Field(scalar(parse_duration, "timeout"), default=SECOND // 2, doc="for one look-up"),
     "cache": Field(mapping(_CACHE, "cache"), default=_defaults(_CACHE), doc="of SQL and https directories"),
-    "on_failure": Field(one_of(Fail, "on_failure"), default=Fail.REFUSE, doc="it does not answer: pass or refuse"),
     "hash_key_file": Field(path("hash_key_file"), doc="a file whose bytes are the secret key of all hashes"),
-    "missing": Field(one_of(Fail, "missing"), doc="requests without a credential: pass or refuse"),
-    "unknown": Field(one_of(Fail, "unknown"), doc="credentials the directory does not list: pass or refuse"),
-    "ambiguous": Field(one_of(Fail, "ambiguous"), doc="requests with two different credentials: pass or refuse"),
 }
 _AUDIT: Final = {
     "records": Field(path("records"), doc="file of audit records, one JSON object a line"),
@@ -130,10 +125,12 @@ _STATE: Final = {
     "url": Field(or_elsewhere(scalar(state_url, "url")), default="memory://", doc="memory:// or redis://…"),
     "timeout": Field(scalar(parse_duration, "timeout"), default=250_000, doc="for one round trip"),
     "prefix": Field(text("prefix", 40), default="sluice", doc="what this installation's keys begin with"),
-    "on_failure": Field(one_of(Fail, "on_failure"), default=Fail.REFUSE, doc="shared state does not answer: pass or refuse"),
+    "replicas": Field(
+        whole("replicas", 1),
+        doc="gateway processes in all, workers counted: who holds which share of a limit where `fail: {state: degrade}`",
+    ),
 }
-_IDENTITY_CAUSES: Final = ("credential", "directory")  # their answers are declared under `identity`
-CauseWord = StrEnum("CauseWord", {c.name: str(c) for c in Cause if not str(c).startswith(_IDENTITY_CAUSES)})  # type: ignore[misc]
+FailWord = StrEnum("FailWord", {c.name: str(c) for c in (*OF_THE_EXCHANGE, *Dependency)})  # type: ignore[misc]
 _CLIENT_ADDRESS: Final = {
     "trusted_proxies": Field(listing(scalar(network, "a network"), "trusted_proxies"), default=[], doc="believed hops"),
     "hops": Field(whole("hops", 1, 20), doc="how many hops are believed, where their addresses are not known"),
@@ -199,5 +196,6 @@ CONFIG_FIELDS: Final = {
     "audit": Field(mapping(_AUDIT, "audit")),
     "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
     "inspect_window": Field(scalar(size, "inspect_window"), default=LARGEST_BODY, doc="bytes of a body that are looked at"),
-    "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={}, doc="cause: pass or refuse"),
+    "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={},
+                  doc="cause or dependency: open, closed; of a dependency also degrade"),
 }  # fmt: skip

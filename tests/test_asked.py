@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from gateway.audit.record import record
 from gateway.cli import main
 from gateway.decision import Action, Mode
-from gateway.enforcement import Fail, FailModes
 from gateway.errors import Place
 from gateway.facts import Answer, Cause, Facts
+from gateway.failing import Fail, FailModes
 from gateway.gate import Gate
 from gateway.language.difference import difference
 from gateway.replay.asked import KEPT, Daily, Frequent
@@ -122,7 +122,7 @@ def test_a_shadow_rule_asks_in_the_would_be_view_alone() -> None:
 def test_who_is_refused_for_another_reason_is_asked_all_the_same() -> None:
     denied = entries(pack(), sent=[{**SENT, "client.country": "NO"}])[0]
     assert (denied["outcome"]["action"], asked(denied)) == ("deny", RELAY)
-    gate = Gate(policy(pack()), CATALOGUE, fail=FailModes({Cause.BODY_MALFORMED: Fail.REFUSE}))
+    gate = Gate(policy(pack()), CATALOGUE, fail=FailModes({Cause.BODY_MALFORMED: Fail.CLOSED}))
     unread = gate.judge(facts(SENT, cause=Cause.BODY_MALFORMED)).outcome
     assert (unread.action, [one.code for one in unread.asked]) == (Action.DENY, ["declare-relay"])
 

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.config import HASH_KEY_VARIABLE, bundled_rules, load_config
 from gateway.decision import Mode
-from gateway.enforcement import Fail
 from gateway.errors import ConfigError, Place
 from gateway.facts import Cause
+from gateway.failing import DEPENDENCIES, Dependency, Fail
 from gateway.values import SECOND
 
 SMALLEST = "upstreams: {openai: {url: 'http://127.0.0.1:1'}}\n"
@@ -37,18 +37,19 @@ def test_a_directory_makes_credentials_matter(tmp_path: Path) -> None:
     found = config(tmp_path, SMALLEST + "identity: {directory: accounts.yaml}\n")
     assert found.fail.refuses(Cause.CREDENTIAL_UNKNOWN)
     assert found.settings["identity"]["directory"] == tmp_path / "accounts.yaml"
-    lenient = config(tmp_path, SMALLEST + "identity: {directory: accounts.yaml, unknown: pass}\n")
+    lenient = config(tmp_path, SMALLEST + "identity: {directory: accounts.yaml}\nfail: {credential-unknown: open}\n")
     assert not lenient.fail.refuses(Cause.CREDENTIAL_UNKNOWN)
     assert lenient.fail.refuses(Cause.CREDENTIAL_MISSING)
 
 
 def test_fail_modes(tmp_path: Path) -> None:
-    found = config(
-        tmp_path, SMALLEST + "fail: {body-malformed: pass}\nstate: {url: 'redis://127.0.0.1:1/0', on_failure: pass}\n"
-    )
+    found = config(tmp_path, SMALLEST + "fail: {body-malformed: open, state: open}\nstate: {url: 'redis://127.0.0.1:1/0'}\n")
     assert not found.fail.refuses(Cause.BODY_MALFORMED)
-    assert found.fail.state is Fail.PASS
-    assert config(tmp_path, SMALLEST).fail.state is Fail.REFUSE
+    assert found.fail.of(Dependency.STATE) is Fail.OPEN
+    usual = config(tmp_path, SMALLEST).fail
+    assert {name: usual.of(name) for name in Dependency} == {name: row.default for name, row in DEPENDENCIES.items()}
+    shared = config(tmp_path, SMALLEST + "fail: {state: degrade}\nstate: {url: 'redis://127.0.0.1:1/0', replicas: 3}\n")
+    assert (shared.fail.of(Dependency.STATE), shared.state.replicas) == (Fail.DEGRADE, 3)
 
 
 def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
@@ -71,14 +72,16 @@ def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> No
         (SMALLEST + "client_address: {trusted_proxies: [everyone]}", "'everyone' is not a network; write it as 10.0.0.0/8"),
         (SMALLEST + "client_address: {trusted_proxies: [10.1.2.3/8]}", "inside a network; write 10.0.0.0/8"),
         (
-            SMALLEST + "fail: {body-malformd: pass}",
-            "gateway.yaml:2:8: unknown cause 'body-malformd' in fail; did you mean 'body-malformed'?",
+            SMALLEST + "fail: {body-malformd: open}",
+            "gateway.yaml:2:8: unknown cause or dependency 'body-malformd' in fail; did you mean 'body-malformed'?",
         ),
         (SMALLEST + "state: {prefix: ' '}", "prefix: ' ' is blank"),
-        (SMALLEST + "fail: {body-lost: pass}", "unknown cause 'body-lost' in fail"),
-        (SMALLEST + "fail: {body-malformed: maybe}", "'maybe' is none of pass, refuse"),
-        (SMALLEST + "fail: {route-unrecognised: pass}", "an unrecognised route has no upstream"),
-        (SMALLEST + "fail: {body-too-large: pass}", "raise 'largest_body' instead"),
+        (SMALLEST + "fail: {body-lost: open}", "unknown cause or dependency 'body-lost' in fail"),
+        (SMALLEST + "fail: {body-malformed: maybe}", "'maybe' is none of open, closed, degrade"),
+        (SMALLEST + "fail: {body-malformed: degrade}", "body-malformed: an exchange cannot be let pass in part; write open or"),
+        (SMALLEST + "fail: {state: degrade}", "gateway.yaml:2:8: state: degrade needs to know among how many processes"),
+        (SMALLEST + "fail: {route-unrecognised: open}", "an unrecognised route has no upstream"),
+        (SMALLEST + "fail: {body-too-large: open}", "raise 'largest_body' instead"),
         (SMALLEST + "audit: {keep: 7}", "is not a number from 0 to 1"),
         (SMALLEST + "mode: dry-run", "'dry-run' is none of enforce, shadow, off"),
         (
@@ -114,7 +117,6 @@ def test_the_hash_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> No
             SMALLEST + "identity: {directory: key, cache: {}}",
             "'cache' is for a directory that is asked, but the directory is a file",
         ),
-        (SMALLEST + "identity: {directory: key, on_failure: pass}", "'on_failure' is for a directory that is asked, but the"),
         (SMALLEST + "declare: {link: 'http://example.com/'}", "'http://example.com/' is not reached over TLS; write https://…"),
         (SMALLEST + "geo: {max_age: long}", "max_age: 'long' is not a duration"),
         (SMALLEST + "identity: {hash_key_file: absent}", "absent; paths are relative to this file"),
@@ -145,7 +147,7 @@ def test_settings_that_are_believed_pass(tmp_path: Path) -> None:
     for trusted in ("hops: 1", "trusted_proxies: [10.0.0.0/8, '::ffff:10.0.0.0/104', 'fd00::/8']"):
         given = config(tmp_path, f"{SMALLEST}client_address: {{{trusted}, header: forwarded, ja4: X-Edge-JA4}}\n").settings
         assert (str(given["client_address"]["header"]), given["client_address"]["ja4"]) == ("forwarded", "X-Edge-JA4")
-    asked = config(tmp_path, f"{SMALLEST}identity: {{directory: 'https://x.example/', timeout: 1s, on_failure: pass}}\n")
+    asked = config(tmp_path, f"{SMALLEST}identity: {{directory: 'https://x.example/', timeout: 1s}}\n")
     assert asked.settings["identity"]["timeout"] == SECOND
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = [
     {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode", "gateway.addresses"},
     {"gateway.decision", "gateway.strict"},
-    {"gateway.signals", "gateway.protocol", "gateway.web.proxied"},
+    {"gateway.signals", "gateway.protocol", "gateway.failing", "gateway.web.proxied"},
     {"gateway.credentials", "gateway.state", "gateway.registry", "gateway.jsontext", "gateway.forms"},
     {"gateway.language"},
     {"gateway.language.judgements"},
@@ -59,7 +59,7 @@ RANKS = [
 ]
 CORE = (
     "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation", "engine",
-    "recalling", "enforcement", "declarations", "judgement", "gate", "returns", "quarantine", "versions", "unicode",
+    "recalling", "enforcement", "failing", "declarations", "judgement", "gate", "returns", "quarantine", "versions", "unicode",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {

@@ -108,7 +108,7 @@ def test_what_is_in_force_is_printed_and_can_be_read_again(tmp_path: Path) -> No
     text = (
         "upstreams:\n  openai: {url: [https://a.example, {url: https://b.example, weight: 3}], read: 9s,"
         " routes: {embeddings: {total: 20s}}}\n"
-        "clients: {per_address: 7}\nstop: {grace: 90s}\nreload: {watch: 5s}\nlargest_body: 8MiB\nfail: {media-type: pass}\n"
+        "clients: {per_address: 7}\nstop: {grace: 90s}\nreload: {watch: 5s}\nlargest_body: 8MiB\nfail: {media-type: open}\n"
     )
     before = loaded(tmp_path, text)
     result = printed(tmp_path, text, SLUICE_HASH_KEY=SECRET * 2)
@@ -119,7 +119,7 @@ def test_what_is_in_force_is_printed_and_can_be_read_again(tmp_path: Path) -> No
     assert "# hash key: ***, from the environment variable SLUICE_HASH_KEY" in result.output
     assert SECRET not in result.output
     document = yaml.safe_load(result.output)
-    assert document["fail"]["media-type"] == "pass"
+    assert document["fail"]["media-type"] == "open"
     del document["fail"]
     after = loaded(tmp_path, yaml.safe_dump(document))
     for name in ("upstreams", "waits", "stop", "watch", "largest_body", "host", "port", "policy", "state", "records", "mode"):

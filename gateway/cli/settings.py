@@ -14,7 +14,7 @@ from gateway.cli.common import PATHS, fail
 from gateway.config import HASH_KEY_VARIABLE, REMOTE_ONLY, Config, load_config
 from gateway.disclosure import Disclosed, disclosed
 from gateway.errors import SluiceError
-from gateway.facts import Cause
+from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
 from gateway.literals import size
 from gateway.sections import CONFIG_FIELDS
 from gateway.strict.document import Node, read
@@ -28,10 +28,6 @@ _UNITS: Final = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000),
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _IF_WRITTEN: Final = ("client_address", "geo", "reseller", "clusters", "declare")  # else there is nothing to be in force
 _WHOLE: Final = ("fail",)  # of which some is written, and the rest is in force all the same
-_ANSWERS: Final = {
-    "identity.missing": Cause.CREDENTIAL_MISSING, "identity.unknown": Cause.CREDENTIAL_UNKNOWN,
-    "identity.ambiguous": Cause.CREDENTIAL_AMBIGUOUS,
-}  # fmt: skip
 
 
 @click.command(name="config")
@@ -69,13 +65,18 @@ def _effective(settings: Config) -> dict[str, Any]:
     found: dict[str, Any] = {
         "policy": [str(path) for path in settings.policy],
         "audit.records": str(settings.records) if settings.records else None,
-        "state.on_failure": settings.fail.state,
-        "identity.on_failure": settings.fail.causes[Cause.DIRECTORY_UNAVAILABLE],
-        "fail": {str(cause): str(mode) for cause, mode in sorted(settings.fail.causes.items())},
+        "fail": {str(word): str(mode) for word, mode in _fail_modes(settings)},
     }
     if not isinstance(settings.settings["identity"].get("directory"), str):  # what is for one that is asked means nothing
         found |= {f"identity.{key}": None for key in REMOTE_ONLY}
-    return found | {name: settings.fail.causes[cause] for name, cause in _ANSWERS.items()}
+    return found
+
+
+def _fail_modes(settings: Config) -> Iterator[tuple[str, Fail]]:
+    for cause in OF_THE_EXCHANGE:
+        yield cause, Fail.CLOSED if settings.fail.refuses(cause) else Fail.OPEN
+    for name in Dependency:
+        yield name, settings.fail.of(name)
 
 
 def _lines(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from gateway.audit.record import record
 from gateway.decision import Mode
-from gateway.enforcement import FailModes
+from gateway.failing import FailModes
 from gateway.language.policy import Policy
 from gateway.replay.driver import replay
 from gateway.replay.explain import Explanation, explain

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gateway.decision import Mode
-from gateway.enforcement import FailModes
 from gateway.facts import Answer, End, Facts
+from gateway.failing import FailModes
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.audit.record import record
 from gateway.audit.trail import line
 from gateway.decision import Mode
-from gateway.enforcement import FailModes
 from gateway.errors import RecordError
+from gateway.failing import FailModes
 from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.replay.driver import DRY_RUN_KEY, replay

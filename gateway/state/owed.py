@@ -16,8 +16,8 @@ So what holds, of a state that fails for a while and of the limits it kept:
   admitted until it has left the window: at most what the lost batches asked for, and of use beyond what was held back as much
   again for each failure that it met;
 - a lease is never lost to others for longer than its period, and is free as soon as the state answers twice;
-- what was not counted at all: requests let pass by `on_failure: pass`, and what is still owed when a process is killed or when
-  more than `MOST` wait: then the oldest is let go, which is a lease that ends by itself, or use that is never counted.
+- what was not counted at all: requests let pass by `fail: {state: open}`, and what is still owed when a process is killed or
+  when more than `MOST` wait: then the oldest is let go, which is a lease that ends by itself, or use that is never counted.
 """
 
 from __future__ import annotations

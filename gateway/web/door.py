@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 from gateway.audit.trail import Trail
 from gateway.config import Config, StateSettings, default_config, load_config
 from gateway.decision import Mode
-from gateway.enforcement import Fail, FailModes
 from gateway.errors import ConfigError, Place, Problem, did_you_mean
 from gateway.facts import Answer, Cause
+from gateway.failing import Fail, FailModes
 from gateway.gate import Gate, RemoteState, Sink
 from gateway.judgement import Judgement
 from gateway.language.compile import load
@@ -133,7 +133,7 @@ def assemble_inside(
     config = load_config(Path(file), needs_upstreams=False) if file is not None else default_config()
     named = [policy] if isinstance(policy, (str, Path)) else list(policy or ())
     declared = {} if websockets is None else {Cause.WEBSOCKET: websockets}
-    passing = FailModes({**config.fail.causes, Cause.ROUTE_UNRECOGNISED: Fail.PASS, **declared}, config.fail.state)
+    passing = FailModes({**config.fail.causes, Cause.ROUTE_UNRECOGNISED: Fail.OPEN, **declared}, config.fail.dependencies)
     paths = tuple(Path(path) for path in named) or config.policy
     return assemble(replace(config, policy=paths, mode=mode or config.mode, fail=passing, upstreams={}), sink=sink)
 

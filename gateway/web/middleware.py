@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.decision import Mode, Outcome
-from gateway.enforcement import Fail
 from gateway.facts import End
+from gateway.failing import Fail
 from gateway.gate import Sink
 from gateway.values import SECOND
 from gateway.web.door import assemble_inside

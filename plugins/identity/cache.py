@@ -105,7 +105,7 @@ class RemoteDirectory:
         self._told = (0, "")
 
     def start(self, timer: Callable[[], int]) -> None:
-        """Asks for a credential that nobody has. One that does not answer fails no start: `on_failure` is for that, too."""
+        """Asks for a credential that nobody has. One that does not answer fails no start: its fail mode is for that, too."""
         self._timer = timer
 
         async def ask() -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from gateway.audit.record import record, stable
 from gateway.config import load_config
-from gateway.enforcement import FailModes
 from gateway.errors import Place
+from gateway.failing import FailModes
 from gateway.gate import Gate
 from gateway.language.compile import load
 from gateway.registry import load as load_registry

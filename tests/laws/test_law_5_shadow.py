@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Action, Mode, Verdict
-from gateway.enforcement import Fail, FailModes
 from gateway.errors import StateError
 from gateway.facts import Answer, Cause, Facts
+from gateway.failing import Dependency, Fail, FailModes
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language import emit
@@ -299,7 +299,14 @@ async def judged_with_losses(
     """Every exchange judged with its losses and settled without any."""
     state, at, found = Lossy(), START, []
     in_force = policy(*map(text, written), text(WORKLOADS))
-    gate = Gate(in_force, CATALOGUE, state=state, fail=FailModes(state=fail), ids=lambda facts: "id", timer=lambda: 0)
+    gate = Gate(
+        in_force,
+        CATALOGUE,
+        state=state,
+        fail=FailModes(dependencies={Dependency.STATE: fail}),
+        ids=lambda facts: "id",
+        timer=lambda: 0,
+    )
     for one, lost in zip(sent, losses, strict=False):
         at += one.after * SECOND
         state.lost = lost
@@ -341,10 +348,10 @@ SHADOWY = {
 ENFORCED_TAG = rule("p.tag", ANY, "{action: tag, tag: t}", "enforce")
 
 
-def lossy(*packs_: str, lost: str, fail: Fail = Fail.REFUSE) -> Judgement:
+def lossy(*packs_: str, lost: str, fail: Fail = Fail.CLOSED) -> Judgement:
     state = Lossy()
     state.lost = frozenset({lost})
-    gate = Gate(policy(*packs_), CATALOGUE, state=state, fail=FailModes(state=fail))
+    gate = Gate(policy(*packs_), CATALOGUE, state=state, fail=FailModes(dependencies={Dependency.STATE: fail}))
     return asyncio.run(gate.judge_remote(facts(Sent({"account.id": "a"}, 0, 200), START)))
 
 
@@ -355,7 +362,7 @@ def test_a_trip_for_shadow_rules_alone_refuses_nobody_and_is_told(what: str) -> 
     outcome = judgement.outcome
     assert (outcome.action, outcome.refusal, outcome.tags) == (Action.TAG, None, ("t",))
     assert (outcome.would, outcome.state_error) == (Action.DENY, f"the {lost} trip was lost")
-    open_ = lossy(pack(ENFORCED_TAG), pack(*filter(None, [shadow]), name="s", limits=limits), lost=lost, fail=Fail.PASS).outcome
+    open_ = lossy(pack(ENFORCED_TAG), pack(*filter(None, [shadow]), name="s", limits=limits), lost=lost, fail=Fail.OPEN).outcome
     assert (open_.refusal, open_.state_error) == (None, f"the {lost} trip was lost")
     assert open_.would < Action.VERIFY
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Action, Mode
-from gateway.enforcement import Fail, FailModes
 from gateway.errors import ReplayError, StateError
 from gateway.facts import Answer, Cause
+from gateway.failing import Dependency, Fail, FailModes
 from gateway.gate import Gate
 from gateway.quarantine import PATIENCE
 from gateway.replay.scene import Supposed
@@ -85,9 +85,9 @@ def test_every_record_of_the_engine_is_explained_by_itself(pack: Plain, sent: li
         assert said(explanation)
 
 
-@pytest.mark.parametrize(("fail", "action"), [(Fail.PASS, Action.ALLOW), (Fail.REFUSE, Action.DENY)])
+@pytest.mark.parametrize(("fail", "action"), [(Fail.OPEN, Action.ALLOW), (Fail.CLOSED, Action.DENY)])
 def test_records_of_a_state_that_was_down(fail: Fail, action: Action) -> None:
-    entry, loaded = last(PACK, 1, Down({1}), fail=FailModes(state=fail))
+    entry, loaded = last(PACK, 1, Down({1}), fail=FailModes(dependencies={Dependency.STATE: fail}))
     assert entry["state_error"]
     assert explained(entry, loaded).now.enforced.action is action
 
@@ -100,7 +100,7 @@ def test_a_second_batch_without_an_answer() -> None:
 
 def test_records_of_an_exchange_that_could_not_be_read() -> None:
     loaded = policy(PACK)
-    for fail in (FailModes(), FailModes({Cause.BODY_MALFORMED: Fail.PASS})):
+    for fail in (FailModes(), FailModes({Cause.BODY_MALFORMED: Fail.OPEN})):
         gate = Gate(loaded, CATALOGUE, fail=fail, ids=lambda facts: "id", timer=lambda: 0)
         judgement = gate.judge(facts({"account.id": "a"}, cause=Cause.BODY_MALFORMED))
         gate.settle(judgement, Answer())

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.decision import Verdict
-from gateway.enforcement import Fail, FailModes
 from gateway.errors import StateError
 from gateway.facts import Answer, Facts
+from gateway.failing import Dependency, Fail, FailModes
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.state.memory import MemoryState
@@ -346,13 +346,13 @@ def test_a_url_that_is_none_of_redis_is_told_at_the_start_without_its_password(u
 # Behind a gate
 
 
-def gate_on(state: RedisState, fail: Fail = Fail.REFUSE, settled: list[str] | None = None) -> Gate:
+def gate_on(state: RedisState, fail: Fail = Fail.CLOSED, settled: list[str] | None = None) -> Gate:
     records = settled if settled is not None else []
 
     def sink(judgement: Judgement, answer: Answer) -> None:
         records.append(judgement.outcome.id)
 
-    return Gate(policy(PACK), CATALOGUE, state=state, fail=FailModes(state=fail), sink=sink)
+    return Gate(policy(PACK), CATALOGUE, state=state, fail=FailModes(dependencies={Dependency.STATE: fail}), sink=sink)
 
 
 def asked(moment: int = 0, account: str = "acme") -> Facts:
@@ -394,7 +394,7 @@ def test_fail_closed_refuses_and_says_why_until_redis_is_back(own_redis: Server,
 @pytest.mark.parametrize("lost", ["stall", "kill"])
 def test_fail_open_passes_and_its_measures_are_unknown(own_redis: Server, lost: str) -> None:
     async def use(state: RedisState) -> None:
-        gate = gate_on(state, Fail.PASS)
+        gate = gate_on(state, Fail.OPEN)
         assert await judged(gate, asked()) == [200]
         getattr(own_redis, lost)()
         outcome = (await gate.judge_remote(asked(1))).outcome

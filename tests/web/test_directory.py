@@ -109,11 +109,9 @@ def keyless(running: Gateway) -> None:
         assert secret not in written
 
 
-@pytest.mark.parametrize(("on_failure", "status"), [("refuse", 503), ("pass", 200)])
-def test_a_directory_that_hangs_and_goes_on(
-    stub: str, directory: Directory, tmp_path: Path, on_failure: str, status: int
-) -> None:
-    with gateway(tmp_path / "g", settings(stub, directory.url, f", on_failure: {on_failure}"), PACK) as running:
+@pytest.mark.parametrize(("fail", "status"), [("degrade", 503), ("open", 200)])
+def test_a_directory_that_hangs_and_goes_on(stub: str, directory: Directory, tmp_path: Path, fail: str, status: int) -> None:
+    with gateway(tmp_path / "g", settings(stub, directory.url) + f"fail: {{directory: {fail}}}\n", PACK) as running:
         with running.recording() as records:
             assert ask(running).status_code == 200
         assert records[0]["signals"]["account.id"] == "id-0"
@@ -194,10 +192,10 @@ def test_with_requests_in_flight_none_is_lost_or_judged_otherwise_than_declared(
 
 
 @pytest.mark.parametrize("url", [f"postgresql://sluice:{PASSWORD}@127.0.0.1:1/accounts", "http://127.0.0.1:1/accounts"])
-@pytest.mark.parametrize(("on_failure", "status"), [("refuse", 503), ("pass", 200)])
-def test_a_directory_that_is_not_there_at_the_start(stub: str, tmp_path: Path, url: str, on_failure: str, status: int) -> None:
+@pytest.mark.parametrize(("fail", "status"), [("degrade", 503), ("open", 200)])
+def test_a_directory_that_is_not_there_at_the_start(stub: str, tmp_path: Path, url: str, fail: str, status: int) -> None:
     """A gateway that starts while its directory is down answers as declared, and says that it is not ready."""
-    more = settings(stub, url, f", on_failure: {on_failure}")
+    more = settings(stub, url) + f"fail: {{directory: {fail}}}\n"
     with gateway(tmp_path, more, PACK) as running:
         assert ask(running).status_code == status
         ready = httpx.get(f"{running.url}/readyz", trust_env=False)
@@ -275,7 +273,9 @@ def test_one_key_in_two_places_is_one_key(listing: Gateway) -> None:
 def test_two_keys_that_pass_as_declared_are_in_the_record_and_the_unknown_are_still_refused(stub: str, tmp_path: Path) -> None:
     tmp_path.joinpath("g").mkdir()
     filled(f"sqlite:///{tmp_path}/g/accounts.db")
-    with gateway(tmp_path / "g", settings(stub, "sqlite:///accounts.db", ", ambiguous: pass"), PACK) as running:
+    with gateway(
+        tmp_path / "g", settings(stub, "sqlite:///accounts.db") + "fail: {credential-ambiguous: open}\n", PACK
+    ) as running:
         with running.recording() as records:
             assert ask(running, **{"x-api-key": "sk-other"}).status_code == 200
         assert records[0]["exchange"]["cause"] == "credential-ambiguous"

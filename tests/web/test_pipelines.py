@@ -144,7 +144,7 @@ def test_a_body_that_comes_while_its_request_is_held_goes_on_whole(
     holding = PACK.replace("when: {request.model: delayed}", "when: {request.size: {gte: 5000}}")
     settings = (
         f"upstreams: {{openai: {{url: {keeping.url}}}}}\nlargest_body: 16MiB\ninspect_window: 8KiB\n"
-        "fail: {body-beyond-window: pass}\n"
+        "fail: {body-beyond-window: open}\n"
     )
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 100_000}]}).encode()
     with (

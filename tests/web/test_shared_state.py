@@ -31,8 +31,8 @@ def redis(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-def settings(faulty: Faulty, redis: Server, on_failure: str) -> str:
-    state = f"state: {{url: '{redis.url}', on_failure: {on_failure}}}\n"
+def settings(faulty: Faulty, redis: Server, fail: str) -> str:
+    state = f"state: {{url: '{redis.url}'}}\nfail: {{state: {fail}}}\n"
     return f"upstreams: {{openai: {{url: {faulty.url}}}}}\n{state}"
 
 
@@ -43,15 +43,15 @@ def ask(running: Gateway, key: str = KEY) -> httpx.Response:
 
 def test_two_gateways_are_one(faulty: Faulty, redis: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_HASH_KEY", "a key that both of them have")
-    mine = settings(faulty, redis, "refuse")
+    mine = settings(faulty, redis, "closed")
     with gateway(tmp_path / "one", mine, PACK) as one, gateway(tmp_path / "two", mine, PACK) as two:
         statuses = [ask(running).status_code for _ in range(5) for running in (one, two)]
     assert sorted(statuses) == [200] * 6 + [429] * 4
 
 
-@pytest.mark.parametrize(("on_failure", "status"), [("refuse", 503), ("pass", 200)])
-def test_redis_gone_and_back(faulty: Faulty, redis: Server, tmp_path: Path, on_failure: str, status: int) -> None:
-    with gateway(tmp_path / "g", settings(faulty, redis, on_failure), PACK) as running:
+@pytest.mark.parametrize(("fail", "status"), [("closed", 503), ("open", 200)])
+def test_redis_gone_and_back(faulty: Faulty, redis: Server, tmp_path: Path, fail: str, status: int) -> None:
+    with gateway(tmp_path / "g", settings(faulty, redis, fail), PACK) as running:
         with running.recording():
             assert ask(running).status_code == 200
         redis.kill()

@@ -16,8 +16,8 @@ from gateway import PolicyMiddleware
 from gateway.audit.record import record
 from gateway.config import load_config
 from gateway.decision import Mode
-from gateway.enforcement import Fail
 from gateway.errors import ConfigError
+from gateway.failing import Fail
 from tests.web.running import KEY
 
 PACK = """
@@ -88,9 +88,9 @@ def test_a_socket_where_requests_are_inspected_is_refused(path: str, tmp_path: P
     assert told["answer"] == {"status": 403, "end": "refused"}
 
 
-@pytest.mark.parametrize("declared", [{"websockets": Fail.PASS}, {"config": "gateway.yaml"}, {"mode": Mode.SHADOW}])
+@pytest.mark.parametrize("declared", [{"websockets": Fail.OPEN}, {"config": "gateway.yaml"}, {"mode": Mode.SHADOW}])
 def test_it_passes_where_that_is_declared_and_the_record_says_so(declared: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "gateway.yaml").write_text("fail: {websocket: pass}\naudit: {records: records.jsonl}\n")
+    (tmp_path / "gateway.yaml").write_text("fail: {websocket: open}\naudit: {records: records.jsonl}\n")
     if "config" in declared:
         declared = {"config": tmp_path / "gateway.yaml"}
     shadow = "mode" in declared
@@ -142,6 +142,6 @@ def test_how_the_app_ends_it_is_recorded(tmp_path: Path) -> None:
 
 
 def test_the_process_cannot_be_told_to_let_them_pass(tmp_path: Path) -> None:
-    (tmp_path / "gateway.yaml").write_text("upstreams: {openai: {url: 'http://127.0.0.1:1'}}\nfail: {websocket: pass}\n")
+    (tmp_path / "gateway.yaml").write_text("upstreams: {openai: {url: 'http://127.0.0.1:1'}}\nfail: {websocket: open}\n")
     with pytest.raises(ConfigError, match="carries no WebSockets"):
         load_config(tmp_path / "gateway.yaml")

@@ -33,7 +33,7 @@ def keeping() -> Iterator[Keeping]:
     server.close()
 
 
-@pytest.fixture(scope="module", params=["pass", "refuse"])
+@pytest.fixture(scope="module", params=["open", "closed"])
 def fail(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -74,7 +74,7 @@ def test_a_body_beyond_the_window(
         answer = client.post(windowed.url + CHAT, content=pieces(body) if chunked else body, headers=JSON)
     exchange = records[0]["exchange"]
     assert exchange["cause"] == "body-beyond-window"
-    if fail == "refuse":
+    if fail == "closed":
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body-too-large")
         assert len(keeping.got) == before
         assert "seen" not in exchange
@@ -105,13 +105,13 @@ def test_what_is_not_accepted_at_all_is_refused_all_the_same(
             answer = client.post(windowed.url + CHAT, content=pieces(body, 2**20) if chunked else body, headers=JSON)
             assert answer.status_code == 413
         except (httpx.WriteError, httpx.ReadError):  # it was still sending
-            assert chunked and fail == "pass"
+            assert chunked and fail == "open"
     assert records[0]["answer"]["end"] == "refused"
     assert len(keeping.got) == before
 
 
 def test_a_slow_upstream_holds_the_client_back(fail: str, windowed: Gateway, keeping: Keeping, client: httpx.Client) -> None:
-    if fail == "refuse":  # nothing goes on; the body is thrown away as it comes
+    if fail == "closed":  # nothing goes on; the body is thrown away as it comes
         with windowed.recording():
             assert client.post(windowed.url + CHAT, content=body_of(12 * 2**20), headers=JSON).status_code == 413
         return
@@ -139,12 +139,12 @@ def test_a_slow_upstream_holds_the_client_back(fail: str, windowed: Gateway, kee
 def test_a_client_that_leaves_while_its_body_goes_on(fail: str, windowed: Gateway, keeping: Keeping) -> None:
     before = len(keeping.got)
     with (
-        windowed.recording(int(fail == "pass")) as records,
+        windowed.recording(int(fail == "open")) as records,
         socket.create_connection(("127.0.0.1", windowed.port), timeout=8) as connection,
     ):
         connection.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: g\r\ncontent-length: 1000000\r\n\r\n".encode() + body_of(2**19))
         time.sleep(0.3)
-    assert [record["answer"]["end"] for record in records] == ["client-gone"] * len(records) or fail == "refuse"
+    assert [record["answer"]["end"] for record in records] == ["client-gone"] * len(records) or fail == "closed"
     assert len(keeping.got) == before
 
 
@@ -186,7 +186,7 @@ def test_a_connection_on_which_some_of_a_body_is_still_owed_serves_nobody_else(h
     hasty = Hasty()
     settings = (
         f"upstreams: {{openai: {{url: {hasty.url}}}}}\nlargest_body: 16MiB\ninspect_window: 4KiB\n"
-        "fail: {body-beyond-window: pass}\n"
+        "fail: {body-beyond-window: open}\n"
     )
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
     with gateway(tmp_path, settings, RULES, host) as running, socket.create_connection(("127.0.0.1", running.port)) as owing:
