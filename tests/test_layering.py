@@ -53,6 +53,7 @@ RANKS = [
     {"gateway.clusters"},
     {"gateway.report"},
     {"gateway.replay", "gateway.web.app", "gateway.web.stopping"},
+    {"gateway.columns"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
     {"gateway.__main__"},

@@ -1,0 +1,107 @@
+"""Windows whose readings depend on the order of events: those past their cap, and quantiles; by the objects of the state.
+
+Once a key has more values than the cap of its measure, which of them are kept, and for how long it reads «at least N», is
+decided event by event. So these keys, and no others, are counted by `gateway.state.cells`; what was held of them before is
+handed over, and is enough, because until then nothing had been left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Final
+
+import numpy as np
+
+from gateway.columns.groups import Held, Spans
+from gateway.columns.values import Floats, Hashes, Ints
+from gateway.columns.windows import Counted
+from gateway.state.cells import SLOT, SLOT_BITS, Distinct, Reading, Tally, share_of
+from gateway.state.operations import SLICES, Count, Window, bin_of
+from gateway.values import AtLeast
+
+Object = Distinct | Tally
+_NEVER: Final = -1
+
+
+class Capped:
+    """The keys of one measure that are counted one event at a time. objects: what they hold, by the hash of the key."""
+
+    def __init__(self, window: Window, objects: dict[int, Object] | None = None) -> None:
+        self.window = window
+        self.objects = {} if objects is None else objects
+
+    def copy(self) -> Capped:
+        """One that counts on without this one's knowing."""
+        return Capped(self.window, deepcopy(self.objects))
+
+    def needs(self, spans: Spans, over: Iterable[int]) -> list[int]:
+        """The numbers of the keys to be counted here: those that go `over` the cap, and those that are counted here already."""
+        held = np.fromiter(self.objects, np.uint64, len(self.objects))
+        gid, here = spans.groups.find(held)
+        return sorted({*over, *gid[here].tolist()})
+
+    def see(self, spans: Spans, gids: Iterable[int], counted: Counted, held: Held, late: bool) -> tuple[Ints, Floats, Ints]:
+        """The rows (of the group) of some keys, their readings (not a number: nothing), and 1 where they are «at least»."""
+        rows, numbers, capped = list[int](), list[float](), list[int]()
+        for gid in gids:
+            first, last = int(spans.starts[gid]), int(spans.starts[gid + 1])
+            readings = self._key(
+                spans.groups.keys[gid], spans.slices[first:last].tolist(), _values(counted, first, last), held, late
+            )
+            rows += range(first, last)
+            numbers += [np.nan if one is None else one.count if isinstance(one, AtLeast) else one for one in readings]
+            capped += [isinstance(one, AtLeast) for one in readings]
+        return np.array(rows, np.int64), np.array(numbers, np.float64), np.array(capped, np.int64)
+
+    def let_go(self, part: int) -> None:
+        """Forget what holds nothing any more at a slice."""
+        for key in [key for key, one in self.objects.items() if one.newest < part - 2 * SLICES]:
+            del self.objects[key]
+
+    def _key(self, key: np.uint64, slices: list[int], values: list[int | None], held: Held, late: bool) -> list[Reading]:
+        one = self.objects.get(int(key))
+        if one is None:
+            one = self.objects[int(key)] = self._begun(key, held)
+        found: list[Reading] = []
+        window = self.window
+        for part, value in zip(slices, values, strict=True):
+            if isinstance(one, Tally):
+                if value is not None and not late:
+                    one.add(part, value, window)
+                found.append(one.read(part, window))
+                if value is not None and late:
+                    one.add(part, value, window)
+            else:
+                found.append(one.see(part, None if late else value, window))
+                if late:
+                    one.see(part, value, window)
+        return found
+
+    def _begun(self, key: np.uint64, held: Held) -> Object:
+        """An object that holds what columns held of a key."""
+        first, last = np.searchsorted(held.keys, key), np.searchsorted(held.keys, key, side="right")
+        slices, values = held.slices[first:last].tolist(), held.values[first:last].tolist()
+        newest = max(slices, default=_NEVER)
+        if self.window.kind is Count.DISTINCT:
+            one = Distinct()
+            for part, value in sorted(zip(slices, values, strict=True)):
+                one.add(part, value, self.window)
+            return one
+        code = bin_of if self.window.kind is Count.QUANTILE else share_of
+        codes = [code(value) << SLOT_BITS | part & SLOT for part, value in zip(slices, values, strict=True)]
+        return Tally(newest, codes, held.weights[first:last].tolist())
+
+
+def _values(counted: Counted, first: int, last: int) -> list[int | None]:
+    """What is counted of some rows: numbers, or the hashes of texts; None where nothing is."""
+    where = counted.where[first:last].tolist()
+    if counted.codes is None:
+        assert counted.weights is not None, "a quantile ranks numbers"
+        numbers = counted.weights[first:last].tolist()
+    else:
+        hashes: Hashes | None = counted.hashes
+        assert hashes is not None, "what counts values is given their hashes"
+        codes = counted.codes[first:last]
+        numbers = hashes[codes].tolist() if len(hashes) else [0] * len(where)
+    return [number if counts else None for number, counts in zip(numbers, where, strict=True)]

@@ -1,0 +1,105 @@
+"""Measures in columns read what the state in memory reads, event by event, across chunk borders, caps and gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.columns.capped import Capped
+from gateway.columns.chunk import Chunk, blank
+from gateway.columns.measures import Kept, read
+from gateway.facts import Answer, Facts
+from gateway.language.measures import Counting, Measure, measure_of
+from gateway.readings import counted, key_of
+from gateway.signals import View
+from gateway.state.memory import MemoryState
+from gateway.state.operations import Batch, Count, Sight
+from gateway.values import SECOND, Missing
+from tests.judging import CATALOGUE, START
+
+NAMES = ("account.id", "client.network", "request.size", "client.json_style", "client.country", "request.temperature")
+POOL: dict[str, list[Any]] = {
+    "account.id": ["a", "b", "c"],
+    "client.network": ["10.0.0.0/24", "10.0.1.0/24"],
+    "request.size": [1, 2, 300, 301, 70_000, -5, 0],
+    "client.json_style": [frozenset({"x", "y"}), frozenset({"x"}), frozenset(), frozenset({"y"})],
+    "client.country": ["NO", "SE", "DK", "FI", "IS"],
+    "request.temperature": [0.0, 0.5, 1.0],
+}
+MEASURES = [
+    Counting(Count.COUNT, None, ("account.id",), None, 16 * SECOND, 1_000),
+    Counting(Count.COUNT, None, ("account.id", "client.network"), None, 64 * SECOND, 1_000),
+    Counting(Count.SUM, "request.size", ("client.network",), None, 32 * SECOND, 1_000),
+    Counting(Count.DISTINCT, "client.country", ("account.id",), None, 32 * SECOND, 1_000),
+    Counting(Count.DISTINCT, "client.country", ("account.id",), None, 80 * SECOND, 2),
+    Counting(Count.DISTINCT, "client.json_style", ("client.network",), None, 16 * SECOND, 3),
+    Counting(Count.DISTINCT, "request.size", ("client.json_style",), None, 24 * SECOND, 100),
+    Counting(Count.TOP_SHARE, "client.country", ("account.id",), None, 40 * SECOND, 1_000),
+    Counting(Count.TOP_SHARE, "client.country", ("account.id",), None, 80 * SECOND, 2),
+    Counting(Count.QUANTILE, "request.size", ("account.id",), None, 24 * SECOND, 1_000, 0.5),
+    Counting(Count.COUNT, None, ("request.temperature",), None, 24 * SECOND, 1_000),
+]
+Row = tuple[int, dict[str, Any]]
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> list[Row]:
+    """Exchanges in order of time (µs), of few values, with gaps and with values missing."""
+    steps = st.sampled_from([0, 0, SECOND // 2, SECOND, 3 * SECOND, 9 * SECOND, 90 * SECOND])
+    values = st.fixed_dictionaries({name: st.sampled_from([*pool, None]) for name, pool in POOL.items()})
+    at, rows = START, []
+    for step, row in draw(st.lists(st.tuples(steps, values), min_size=1, max_size=60)):
+        at += step
+        rows.append((at, row))
+    return rows
+
+
+def chunk_of(rows: list[Row]) -> Chunk:
+    """The rows as columns."""
+    arrays = {"at": pa.array([at for at, _ in rows], pa.int64())}
+    for name in NAMES:
+        values = [sorted(row[name]) if isinstance(row[name], frozenset) else row[name] for _, row in rows]
+        array = pa.array(values, blank(CATALOGUE[name].type, 0).type)
+        arrays[name] = array.dictionary_encode() if pa.types.is_string(array.type) else array
+    return Chunk(arrays, CATALOGUE)
+
+
+def by_columns(measure: Measure, rows: list[Row], size: int) -> list[object]:
+    """The readings of every row, worked out in chunks of a size."""
+    kept, found = Kept(Capped(measure.window)), list[object]()
+    for first in range(0, len(rows), size):
+        chunk = chunk_of(rows[first : first + size])
+        reading, kept = read(measure, chunk, chunk.asked, kept)
+        found += reading.at(range(chunk.size))
+    return found
+
+
+def by_state(measure: Measure, rows: list[Row]) -> list[object]:
+    """The same by the state in memory."""
+    state, found = MemoryState(), []
+    for at, row in rows:
+        values = {name: Missing("none") if value is None else value for name, value in row.items()}
+        view = View(Facts(at=at, recorded=values), CATALOGUE, Answer())
+        key, value = key_of(measure.per, view), counted(measure, view)
+        if not isinstance(key, tuple):
+            found.append(None)
+            continue
+        (reading,) = state.apply(Batch(at, [Sight(measure.window, key, None if measure.settled else value)])).readings
+        found.append(reading)
+        if measure.settled:
+            state.apply(Batch(at, [Sight(measure.window, key, value)]))
+    return found
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["asked", "settled"])
+@pytest.mark.parametrize("counting", MEASURES, ids=lambda one: f"{one.kind}-{one.of}-{one.cap}-{'+'.join(one.per)}")
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=traffic(), size=st.sampled_from([1, 7, 1_000]))
+def test_columns_read_what_the_state_reads(counting: Counting, late: bool, rows: list[Row], size: int) -> None:
+    plain = measure_of(counting, CATALOGUE)
+    measure = Measure(plain.label, plain.of, plain.per, plain.where, plain.window, late, plain.type)
+    assert by_columns(measure, rows, size) == by_state(measure, rows)
