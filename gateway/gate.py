@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.decision import Mode, Outcome, Room, Verdict
 from gateway.enforcement import Trouble, enforce, rate_headers
@@ -27,6 +26,7 @@ from gateway.failing import Dependency, Fail, FailModes
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
+from gateway.randomness import Randomness
 from gateway.returns import Asked, Replied, abandoned, settling, taken
 from gateway.signals import Catalogue, View
 from gateway.state.held import Held
@@ -36,6 +36,7 @@ from gateway.state.owed import Owed, leases
 from gateway.versions import Versions
 
 SUBJECT = ("account.id", "account.org", "request.model", "prompt.template")  # what tells who was asked to declare, and of what
+_RANDOM: Final = Randomness(16)
 Judging = Generator[Batch, Replied, Judgement]
 
 
@@ -59,7 +60,7 @@ Sink = Callable[[Judgement, Answer], None]
 
 def random_id(facts: Facts) -> str:
     """A new identifier for a live decision: 32 hexadecimal digits."""
-    return secrets.token_hex(16)
+    return _RANDOM.piece().hex()
 
 
 class Gate:
@@ -89,9 +90,7 @@ class Gate:
         self.mode = mode
         self.fail = FailModes() if fail is None else fail
         self.sink: Sink = (lambda judgement, answer: None) if sink is None else sink
-        self.ids = ids
-        self.timer = timer
-        self.tell = tell
+        self.ids, self.timer, self.tell = ids, timer, tell
         self.state_failures = 0
         self.versions = Versions()
         self._recorded = [name for name, signal in catalogue.items() if signal.recorded]
@@ -177,13 +176,13 @@ class Gate:
     async def settle_remote(self, judgement: Judgement, answer: Answer) -> None:
         """`settle`, with whatever state the gate has. A remote one takes it with the next batch, or soon after."""
         if isinstance(self.state, MemoryState):
-            return self.settle(judgement, answer)
+            self.settle(judgement, answer)
+            return
         self._held.end(judgement.outcome.id)
         if batch := settling(judgement, answer):
             reply = await self._ask(self.state.later, batch)
             judgement.settle_error = str(reply) if isinstance(reply, StateError) else ""
         self.sink(judgement, answer)
-        return None
 
     async def renew(self, at: int) -> int:
         """Renew, at the time `at` (µs), the leases of exchanges under way. How long (µs) until it is to be done again, or 0."""

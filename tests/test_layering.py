@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RANKS = [
-    {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode", "gateway.addresses"},
+    {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode", "gateway.addresses", "gateway.randomness"},
     {"gateway.decision", "gateway.strict"},
     {"gateway.signals", "gateway.protocol", "gateway.failing", "gateway.web.proxied"},
     {"gateway.credentials", "gateway.state", "gateway.registry", "gateway.jsontext", "gateway.forms"},
@@ -49,6 +49,7 @@ RANKS = [
         "gateway.web.caller",
         "gateway.web.steps",
     },
+    {"gateway.web.heads"},
     {"gateway.web.upstream", "gateway.web.turn", "gateway.web.lane", "gateway.web.service", "gateway.web.reload"},
     {"gateway.clusters"},
     {"gateway.report"},
@@ -61,6 +62,7 @@ RANKS = [
 CORE = (
     "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation", "engine",
     "recalling", "enforcement", "failing", "declarations", "judgement", "gate", "returns", "quarantine", "versions", "unicode",
+    "randomness",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {

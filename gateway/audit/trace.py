@@ -7,19 +7,20 @@ sampled by a share of their ids, everything else is kept.
 from __future__ import annotations
 
 import re
-import secrets
 from typing import Final
 
 from gateway.judgement import Trace
+from gateway.randomness import Randomness
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_RANDOM: Final = Randomness(40)
 
 
 def begin(traceparent: str | None) -> Trace:
     """Ids for a new exchange, below the caller's trace context when it sent a valid one."""
     found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
     valid = found is not None and found[1] != "ff" and int(found[2], 16) and int(found[3], 16)
-    fresh = secrets.token_bytes(40)  # at once: each asking is a system call
+    fresh = _RANDOM.piece()
     trace_id = int(found[2], 16) if found and valid else int.from_bytes(fresh[:16]) or 1
     parent = int(found[3], 16) if found and valid else 0
     asked = bool(found and valid and int(found[4], 16) & 1)

@@ -21,7 +21,7 @@ from gateway.judgement import Judgement, Trace
 from gateway.protocol import Dialect
 from gateway.web.answers import REFERENCE_HEADER, error_answer
 from gateway.web.gathering import Gathering, declared_length
-from gateway.web.intake import Body, Head, Intake
+from gateway.web.intake import Body, Head, Intake, Told
 from gateway.web.tap import NOTHING, Tap, asking
 
 Headers = list[tuple[bytes, bytes]]
@@ -86,26 +86,27 @@ class Forward:
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer. told: what its head tells, where the host knows that already."""
 
-    def __init__(self, door: Door, head: Head) -> None:
+    dialect: Dialect | None = None
+    route = ""
+    judgement: Judgement | None = None
+    ended: End | None = None
+    restricted: tuple[str, ...] = ()
+    _tap: Tap | None = None
+    _status: int | None = None
+    _first: int | None = None
+    reads_body = finished = streaming = _handed_over = _asked = _unsized = False
+
+    def __init__(self, door: Door, head: Head, told: Told | None = None) -> None:
         self.door, self.head = door, head
         self.started = door.timer()
-        found = door.intake.route(head)
-        self.dialect: Dialect | None = found[0] if found else None
-        self.reads_body = bool(found and found[1].read)
-        self.route = found[1].name if found else ""
-        self.trace: Trace = begin(head.header("traceparent"))
-        self.judgement: Judgement | None = None
-        self.ended: End | None = None
-        self.finished = False
-        self.streaming = False
-        self.restricted: tuple[str, ...] = ()
-        self._tap: Tap | None = None
-        self._status: int | None = None
-        self._first: int | None = None
-        self._handed_over = self._asked = self._unsized = False
-        length = declared_length(head.header("content-length"))
+        self.told = told = door.intake.told(head) if told is None else told
+        if told.found is not None:
+            self.dialect, route = told.found
+            self.reads_body, self.route = route.read is not None, route.name
+        self.trace: Trace = begin(head.header("traceparent") if "traceparent" in told.names else None)
+        length = declared_length(head.header("content-length") if "content-length" in told.names else None)
         self.gathering = Gathering(door.largest, door.window, door.passes_beyond, length)
         self.feed: Callable[[bytes], None] = self.gathering.feed
 
@@ -127,8 +128,7 @@ class Exchange:
     @property
     def unasked(self) -> bool:
         """Whether the client waits for leave to send a body that is not wanted."""
-        waits = (self.head.header("expect") or "").lower() == "100-continue"
-        return waits and (self.too_large or not self.reads_body)
+        return self.told.waits and (self.too_large or not self.reads_body)
 
     @property
     def length_up(self) -> int | None:
@@ -154,7 +154,7 @@ class Exchange:
         gathering, reads = self.gathering, self.reads_body
         size, raw = (gathering.stated, gathering.judged_part()) if reads else (gathering.declared, b"")
         at = self.door.clock()  # not before the body is here: whoever holds back its end must not save up earlier limits
-        facts = self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=gathering.cause), at)
+        facts = self.door.intake.facts(self.head, Body(raw=raw, size=size, cause=gathering.cause), at, told=self.told)
         return replace(facts, seen=gathering.seen) if gathering.partly else facts
 
     def judged(self, judgement: Judgement) -> Refuse | Forward:
@@ -289,7 +289,7 @@ class Exchange:
 
     def _closing(self) -> list[tuple[str, str]]:
         """A connection on which unwanted bytes may follow serves nothing else."""
-        return [("connection", "close")] if self.too_large or self.unasked or self.head.header("upgrade") else []
+        return [("connection", "close")] if self.too_large or self.unasked or self.told.upgrades else []
 
     def _sampled(self, outcome: Outcome) -> bool:
         return int(outcome.id[-8:], 16) < self.door.keep * 2**32

@@ -10,9 +10,9 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from gateway.credentials import credential_hash, presented
+from gateway.credentials import Presented, credential_hash, presented
 from gateway.facts import Call, Cause, Facts, Freshness, LookedUp
 from gateway.forms import read_form
 from gateway.jsontext import strict_json
@@ -45,15 +45,17 @@ class Head:
     raw_path: str = ""
 
     def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
     def joined(self, name: str) -> str:
         """Every value of a header as one list, lower-case: a second line must not hide behind the first."""
         return ", ".join(value.strip() for key, value in self.headers if key == name).lower()
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A request body as far as it is known. raw: its bytes; document: parsed already (a record); cause: why not read."""
 
     raw: bytes | None = None
@@ -61,6 +63,28 @@ class Body:
     size: int | None = None
     cause: Cause | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a head tells by lines that every request of its sender has alike, so that it is worked out once (`heads`).
+
+    found: the protocol and route called, None where nobody knows them; path: as it may be kept; credential: the keyed hash of
+    the key that `keyed` found; names: of its headers; types: each Content-Type, and `kind` the media type they name; encoding:
+    of the body; socket: whether it asks for a WebSocket; waits: for leave to send the body; upgrades: to another protocol.
+    """
+
+    found: tuple[Dialect, Route] | None
+    path: str
+    keyed: Presented
+    credential: str | None
+    names: frozenset[str]
+    types: tuple[str, ...]
+    kind: str
+    encoding: str
+    socket: bool
+    waits: bool
+    upgrades: bool
 
 
 class Intake:
@@ -79,34 +103,49 @@ class Intake:
         dots = "/." in head.path and not {".", ".."}.isdisjoint(head.path.split("/"))
         return None if dots else found
 
-    def facts(self, head: Head, body: Body, at: int, account: Mapping[str, object] | None = None) -> Facts:
-        """The facts of one exchange at the time `at` (µs since 1970)."""
+    def told(self, head: Head) -> Told:
+        """What a head tells before its body is here."""
         found = self.route(head)
-        dialect, route = found if found else (None, None)
-        cause, detail, document = body.cause, body.detail, body.document
-        raw = body.raw
+        keyed = presented(head.headers, head.query, found[0] if found else None)
+        offer = head.joined("upgrade")
+        return Told(
+            found=found, path=head.path if found else shown(head.path), keyed=keyed,
+            credential=credential_hash(keyed.digest, self.hash_key) if keyed.digest else None,
+            names=frozenset([name for name, _ in head.headers]),
+            types=tuple([value for name, value in head.headers if name == "content-type"]),
+            kind=(head.joined("content-type") or "application/json").partition(";")[0].strip(),
+            encoding=head.joined("content-encoding") or "identity", socket="websocket" in offer,
+            waits=(head.header("expect") or "").lower() == "100-continue", upgrades=bool(offer),
+        )  # fmt: skip
+
+    def facts(
+        self, head: Head, body: Body, at: int, account: Mapping[str, object] | None = None, told: Told | None = None
+    ) -> Facts:
+        """The facts of one exchange at the time `at` (µs since 1970). told: what its head tells, where that is known."""
+        if told is None:
+            told = self.told(head)
+        dialect, route = told.found or (None, None)
+        raw, document, size, cause, detail = body.raw, body.document, body.size, body.cause, body.detail
+        reads = route is not None and route.read is not None
         if route is None:
-            cause = Cause.ROUTE_UNRECOGNISED
-            detail = NO_SOCKETS if "websocket" in head.joined("upgrade") else ""
-        elif cause is None and document is None and route.read is not None:
-            raw, document, cause, detail = self._read(head, raw or b"", route.takes)
-        call, keys = None, ()
-        if isinstance(document, dict):
-            keys = tuple(document)
-        if cause is None and route is not None and route.read is not None:
+            cause, detail = Cause.ROUTE_UNRECOGNISED, NO_SOCKETS if told.socket else ""
+        elif cause is None and document is None and reads:
+            raw, document, cause, detail = self._read(told, raw or b"", route.takes)
+        call = None
+        keys = tuple(document) if isinstance(document, dict) else ()
+        if cause is None and reads and route is not None:
             call, detail = _call(route, document)
             cause = Cause.BODY_MALFORMED if call is None else None
-        keyed = presented(head.headers, head.query, dialect)
-        credential = credential_hash(keyed.digest, self.hash_key) if keyed.digest else None
-        lookup = self.registry.lookup if credential and account is None else None
+        lookup = self.registry.lookup if told.credential and account is None else None
         return Facts(
-            at=at, method=head.method, path=head.path if route else shown(head.path),
+            at=at, method=head.method, path=told.path,
             http_version=head.http_version, headers=head.headers, peer=head.peer,
-            connection=head.connection, credential=credential, credentials=keyed.different,
+            connection=head.connection, credential=told.credential, credentials=told.keyed.different,
             protocol=dialect.name if dialect else None, route=route.name if route else None,
             template=route.path if route else None,
-            size=body.size if body.size is not None else len(body.raw or b""), body=raw, keys=keys, call=call, cause=cause,
-            detail=detail, account=account, looked_up=(lookup.find(credential) or _NOT_YET) if lookup and credential else None,
+            size=size if size is not None else len(body.raw or b""), body=raw, keys=keys, call=call, cause=cause,
+            detail=detail, account=account,
+            looked_up=(lookup.find(told.credential) or _NOT_YET) if lookup and told.credential else None,
         )  # fmt: skip
 
     def must_ask(self, facts: Facts) -> bool:
@@ -115,21 +154,18 @@ class Intake:
 
     async def look_up(self, head: Head, facts: Facts) -> Facts:
         """The facts with what the account directory says of their credential; the answer then holds for the whole exchange."""
-        found, lookup = self.route(head), self.registry.lookup
-        digest = presented(head.headers, head.query, found[0] if found else None).digest
+        lookup, digest = self.registry.lookup, self.told(head).keyed.digest
         if lookup is None or facts.credential is None or digest is None:
             return facts
         network = View(facts, self.registry.signals).get("client.network")
         turn = network if isinstance(network, str) else ""
         return replace(facts, looked_up=await lookup.fetch(facts.credential, digest, turn))
 
-    def _read(self, head: Head, raw: bytes, takes: Takes) -> tuple[bytes | None, object, Cause | None, str]:
+    def _read(self, told: Told, raw: bytes, takes: Takes) -> tuple[bytes | None, object, Cause | None, str]:
         """The bytes of a JSON body as decoded, None for others, which no signal reads as JSON; the document; what is wrong."""
-        kind = (head.joined("content-type") or "application/json").partition(";")[0].strip()
-        types = [value for name, value in head.headers if name == "content-type"]
-        if takes is not Takes.TEXT and (not _fits(kind, takes) or (takes is Takes.FORM and len(types) != 1)):
+        types, encoding = told.types, told.encoding
+        if takes is not Takes.TEXT and (not _fits(told.kind, takes) or (takes is Takes.FORM and len(types) != 1)):
             return raw if takes is Takes.JSON else None, None, Cause.MEDIA_TYPE, f"send it as {_TYPES[takes]}"
-        encoding = head.joined("content-encoding") or "identity"
         if encoding != "identity":
             if encoding not in _WBITS:
                 return None, None, Cause.BODY_ENCODING, ""

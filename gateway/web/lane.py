@@ -18,7 +18,8 @@ from typing import Any, ClassVar, Final
 import httptools
 
 from gateway.web.exchange import Exchange
-from gateway.web.intake import Head
+from gateway.web.heads import SAID_ANEW, Known, lines_of
+from gateway.web.intake import Head, Told
 from gateway.web.server import Protocol, untaken
 from gateway.web.service import Service
 from gateway.web.turn import Turn
@@ -169,7 +170,6 @@ class Lane(Protocol):
             self._hand_over()
             return
         self._in_head = False
-        self.check_head()
         waiting = self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete)
         self.cycle = turn  # type: ignore[assignment]
         if waiting:
@@ -215,26 +215,43 @@ class Lane(Protocol):
 
     def _turn(self) -> Turn | None:
         """The turn of the request whose head is here; None where the app is to serve it."""
-        method = self.parser.get_method()
-        raw_path, path, query = _split(self.url)
+        method, version, service = self.parser.get_method(), self.parser.get_http_version(), self.service
         if method in _COLD:
             return None
-        version = self.parser.get_http_version()
-        head = Head(
-            method.decode("ascii"), path, query.decode("latin-1"), version,
-            tuple([(_decoded(name), value.decode("latin-1")) for name, value in self.headers]),
-            self.client[0] if self.client else None, self._connection, raw_path.decode("ascii"),
-        )  # fmt: skip
-        service = self.service
+        lines = lines_of(method, self.url, version, self.headers)
+        known = service.heads.find(lines)
+        if known is None:
+            known = self._read_head(method, version)
+            if known.told.found is None:
+                return None
+            self.check_head()
+            service.heads.keep(lines, known, self.loop.time())
+        head = self._head_of(known)
+        told: Told | None = known.told
         if service.address is not None:
-            head = service.address(head)
-        exchange = Exchange(service.door, head)
-        if exchange.dialect is None:
-            return None
+            head, told = service.address(head), None
         if service.door.refresher is not None:
             service.door.refresher.tick()
+        return Turn(self, Exchange(service.door, head, told), known)
+
+    def _head_of(self, known: Known) -> Head:
+        """The head of this request, of which all but a few lines are known."""
+        method, raw_path, query = known.asked
+        return Head(
+            method, known.path, query.decode("latin-1"), known.version, known.texts_of(self.headers),
+            self.client[0] if self.client else None, self._connection, raw_path.decode("ascii"),
+        )  # fmt: skip
+
+    def _read_head(self, method: bytes, version: str) -> Known:
+        raw_path, path, query = _split(self.url)
+        texts = tuple([(_decoded(name), value.decode("latin-1")) for name, value in self.headers])
+        asked = method.decode("ascii"), raw_path, query
+        told = self.service.door.intake.told(
+            Head(asked[0], path, query.decode("latin-1"), version, texts, raw_path=raw_path.decode("ascii"))
+        )
         keep_alive = version != "1.0" and self.parser.should_keep_alive()
-        return Turn(self, exchange, (head.method, raw_path, query), self.headers, keep_alive, version == "1.0")
+        anew = tuple([place for place, (name, _) in enumerate(self.headers) if name in SAID_ANEW])
+        return Known(told, asked, path, version, keep_alive, self.headers, texts, anew)
 
     def _hand_over(self) -> None:
         """Have the app serve a request, of which uvicorn now hears for the first time."""

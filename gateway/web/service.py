@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.addresses import Networks, is_ipv4, number, written
 from gateway.values import SECOND
 from gateway.web.exchange import Door
+from gateway.web.heads import Heads
 from gateway.web.intake import Head
 from gateway.web.pools import Pools
 
@@ -71,6 +72,7 @@ class Service:
         waits = self.waits
         self._pause = min(_LONGEST_LOOK, max(_SHORTEST_LOOK, min(waits.head, waits.body, waits.take) / _LOOKS))
         self.connections: set[Lane] = set()
+        self.heads = Heads()
         self._looking: asyncio.TimerHandle | None = None
         self._sites: dict[str, int] = {}
 
@@ -120,6 +122,7 @@ class Service:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looking = loop.call_later(self._pause, self._look, loop) if self.connections else None
         now = loop.time()
+        self.heads.age(now)
         for lane in list(self.connections):
             if lane.stuck(now):
                 lane.transport.abort()

@@ -15,9 +15,10 @@ from gateway.facts import End, Facts
 from gateway.values import SECOND
 from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller, Failure
 from gateway.web.exchange import Exchange, Forward, Headers, Refuse
+from gateway.web.heads import Known
 from gateway.web.link import Broke
 from gateway.web.steps import Steps, aside
-from gateway.web.wire import BODILESS, CONTINUE, LAST_CHUNK, answer_head, chunk_of, request_head, target_of
+from gateway.web.wire import BODILESS, CONTINUE, LAST_CHUNK, answer_head, chunk_of, request_end
 
 if TYPE_CHECKING:
     from gateway.web.lane import Lane
@@ -31,35 +32,38 @@ _CLOSE: Final = (b"connection", b"close")
 class Turn(Caller, Steps):
     """One request on one connection, and its answer.
 
-    asked: method, raw path and query as sent; headers: names in lower case; old: the client speaks HTTP/1.0; received: bytes
-    of the body that have come. The names keep_alive, more_body and response_complete are those that uvicorn looks at.
+    known: its head; received: bytes of the body that have come; _early: those
+    that came while it was judged by its beginning; _old: the client speaks HTTP/1.0. The names keep_alive, more_body and
+    response_complete are those that uvicorn looks at.
     """
 
-    def __init__(
-        self, lane: Lane, exchange: Exchange, asked: tuple[str, bytes, bytes], headers: Headers, keep_alive: bool, old: bool
-    ) -> None:
+    more_body = True
+    response_complete = begun = False
+    received = 0
+    _gone = _chunked = _too_large = _head_out = False
+    _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, lane: Lane, exchange: Exchange, known: Known) -> None:
         self.lane, self.exchange = lane, exchange
         self._logger, self._loop, self._tasks = lane.logger, lane.loop, lane.tasks
-        self.keep_alive = keep_alive
-        self.more_body = True
-        self.response_complete = False
-        self.begun = False
-        self._asked, self._headers, self._old = asked, headers, old
-        self._gone = self._chunked = self._too_large = self._head_out = False
-        self.received = 0
-        self._early: list[bytes] | None = []  # of the body, what came while it was judged by its beginning
-        self._timer: asyncio.TimerHandle | None = None
+        self.keep_alive, self._old = known.keep_alive, known.version == "1.0"
+        self._known = known
+        self._early: list[bytes] | None = []
 
     # From the client's connection
 
     @property
     def ready(self) -> bool:
         """Whether it can be judged now: the body is here, or no more of it is wanted."""
+        if self.begun:
+            return False
         exchange = self.exchange
-        enough = exchange.too_large and self.received > max(DRAIN, exchange.door.largest)
-        return not self.begun and (
-            not self.more_body or exchange.unasked or not exchange.reads_body or exchange.partly or enough
-        )
+        return not self.more_body or not exchange.reads_body or exchange.unasked or exchange.partly or self._enough
+
+    @property
+    def _enough(self) -> bool:
+        """Whether a body that is not wanted has been read for long enough."""
+        return self.exchange.too_large and self.received > max(DRAIN, self.exchange.door.largest)
 
     @property
     def awaits_body(self) -> bool:
@@ -157,10 +161,8 @@ class Turn(Caller, Steps):
         if pool is None:
             self._fail(NO_UPSTREAM)
             return
-        method, path, query = self._asked
-        start = b"%b %b%b" % (method.encode(), target_of(pool.base, path, query), pool.lines)
-        length = exchange.length_up
-        head = request_head(start, plan.kept(self._headers), plan.added, length)
+        known, length, method = self._known, exchange.length_up, self._known.asked[0]
+        head = known.up(pool, plan) + request_end(plan.added, length)
         body = exchange.body() if exchange.reads_body else b""
         if exchange.partly:
             if self._too_large:

@@ -78,11 +78,15 @@ def readable(offered: bytes) -> bytes:
 
 
 def request_head(start: bytes, headers: Iterable[tuple[bytes, bytes]], added: Headers, length: int | None) -> bytes:
-    """The head of a request to an upstream.
+    """The head of a request to an upstream: `request_lines` and `request_end`."""
+    return request_lines(start, headers) + request_end(added, length)
 
-    start: the request line and the lines that every request to it begins with; headers: the caller's, names in lower case;
-    added: ours; length: of the body, None where it goes in chunks, negative where there is none.
-    Raises ValueError where a header would begin another line.
+
+def request_lines(start: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """What of a request head is the same in every request with these lines.
+
+    start: the request line and the lines that every request to an upstream begins with; headers: the caller's, names in lower
+    case. Raises ValueError where a header would begin another line.
     """
     lines, named, offered = [start], frozenset[bytes](), b""
     for name, value in headers:
@@ -94,14 +98,22 @@ def request_head(start: bytes, headers: Iterable[tuple[bytes, bytes]], added: He
             lines.append(b"%b: %b\r\n" % (name, value))
     if named:  # rare: most callers name nothing but keep-alive
         lines = [line for line in lines if line.partition(b":")[0] not in named]
-    lines += [b"%b: %b\r\n" % pair for pair in added]
     lines.append(b"accept-encoding: %b\r\n" % readable(offered))
+    return _whole(lines, start.count(b"\n") + len(lines) - 1)
+
+
+def request_end(added: Headers, length: int | None) -> bytes:
+    """The rest of a request head. added: ours; length: of the body, None where it goes in chunks, negative where there is none.
+
+    Raises ValueError where a header would begin another line.
+    """
+    lines = [b"%b: %b\r\n" % pair for pair in added]
     if length is None:
         lines.append(b"transfer-encoding: chunked\r\n")
     elif length >= 0:
         lines.append(b"content-length: %d\r\n" % length)
     lines.append(b"\r\n")
-    return _whole(lines, start.count(b"\n") + len(lines) - 1)
+    return _whole(lines, len(lines))
 
 
 def answer_head(status: int, headers: Headers, *, chunked: bool, close: bool) -> bytes:
