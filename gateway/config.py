@@ -1,7 +1,7 @@
 """The process's settings: gateway.yaml, read once, as strictly as packs. The only reader of the environment.
 
 Paths in the file are relative to it. Nothing has to be there but `upstreams`: the defaults keep everything in memory,
-trust no proxy, use the bundled packs and write the audit records to `audit.jsonl` beside the file.
+trust no proxy, use the bundled packs and keep the ledger of audit records in the folder `audit` beside the file.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: _upstream(values) for name, values in entry["upstreams"].items()},
         fail=fail, largest_body=entry["largest_body"], state=StateSettings(**(entry["state"] or {})),
-        records=audit["records"] or file.parent / "audit.jsonl", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
+        records=audit["records"] or file.parent / "audit", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
         lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]),
     )  # fmt: skip

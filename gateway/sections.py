@@ -117,7 +117,7 @@ _IDENTITY: Final = {
     "hash_key_file": Field(path("hash_key_file"), doc="a file whose bytes are the secret key of all hashes"),
 }
 _AUDIT: Final = {
-    "records": Field(path("records"), doc="file of audit records, one JSON object a line"),
+    "records": Field(path("records"), doc="folder of the ledger of audit records"),
     "otlp": Field(scalar(http_url, "otlp"), default="", doc="OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces"),
     "keep": Field(number("keep", 0, 1), default=1.0, doc="share of allows and observes whose traces are kept"),
 }

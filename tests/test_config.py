@@ -25,7 +25,7 @@ def test_defaults_need_nothing(tmp_path: Path) -> None:
     found = config(tmp_path, SMALLEST)
     assert (found.host, found.port, found.mode, found.state.url) == ("127.0.0.1", 8787, Mode.ENFORCE, "memory://")
     assert found.policy == (bundled_rules(),)
-    assert found.records == tmp_path / "audit.jsonl"
+    assert found.records == tmp_path / "audit"
     assert found.upstreams["openai"].connect == 5 * SECOND
     assert found.fail.refuses(Cause.BODY_MALFORMED)
     assert not found.fail.refuses(Cause.CREDENTIAL_UNKNOWN)

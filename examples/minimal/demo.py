@@ -231,7 +231,8 @@ def main() -> None:
             started = time.perf_counter()
             callers.all()
             seconds = time.perf_counter() - started
-        records = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
+        segments = sorted((folder / "audit/1").glob("0*.jsonl"))
+        records = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
         console.print(f"\n{len(records)} requests through the gateway in {seconds:.1f} s, {len(records)} audit records\n")
         reference = tell(records, callers.seen, console)
         console.print(f"\nsluice explain {reference}\n", highlight=False)

@@ -1,13 +1,16 @@
 """The trail: settled judgements leave the hot path as they are, and one thread turns them into records and spans.
 
 The hot path only appends to a queue; the thread looks every few milliseconds, so that nobody is woken per request. The queue
-is bounded: whoever finds it full writes what is waiting on its own time. Slower, never lost. `written` counts records that are
-in the file, `spilled` how often a caller had to write, `failed` the records that the disk refused.
+is bounded: whoever finds it full writes what is waiting on its own time. Slower, never lost. Where the disk refuses, records
+are held, tied to the chain already, and written once there is room; with `HELD` bytes held the trail is `full`, and the gate
+asks it before it judges. What comes even so (refusals, what was under way) is held up to twice that, then counted only.
+`written` counts records that are in the ledger, `spilled` how often a caller had to write, `failed` decisions that have no
+record because a value of theirs has no written form.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 import threading
 from collections import deque
@@ -15,15 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gateway.audit.lines import line as line
+from gateway.audit.ledger import Ledger, LedgerSettings
+from gateway.audit.lines import line
 from gateway.audit.record import record
-from gateway.errors import ConfigError, Place, Problem
 from gateway.facts import Answer
 from gateway.judgement import Judgement
 
 DEPTH: Final = 65_536
 BATCH: Final = 512
 PAUSE: Final = 0.02
+HELD: Final = 64 * 2**20  # bytes of records that wait for the disk
 
 
 class SpanSink(Protocol):
@@ -37,46 +41,68 @@ class SpanSink(Protocol):
 
 
 class Trail:
-    """Writes records to a file of JSON lines, and hands kept ones to the span sink.
+    """Writes records to a ledger, and hands kept ones to the span sink.
 
-    path: appended to, created readable by its owner only; None for no file. Raises ConfigError
-    when it cannot be opened. on_record: called with every record.
+    path: the ledger's folder, created readable by its owner only; None for no ledger. Raises ConfigError when it cannot be
+    opened. on_record: called with every record.
     """
 
     def __init__(
-        self, path: Path | None, spans: SpanSink | None = None, on_record: Callable[[dict[str, Any]], None] | None = None
+        self,
+        path: Path | None,
+        spans: SpanSink | None = None,
+        on_record: Callable[[dict[str, Any]], None] | None = None,
+        settings: LedgerSettings | None = None,
     ) -> None:
         self.path = path
-        self.written = self.spilled = self.failed = 0
-        self.problem = ""
+        self.spilled = self.failed = 0
+        self.problem = self._refusal = ""
         self._spans, self._on_record = spans, on_record
         self._waiting: deque[tuple[Judgement, Answer]] = deque()
         self._lock = threading.Lock()
-        self._file: int | None = None
-        if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            except OSError as error:
-                mend = "name a file that can be written"
-                raise ConfigError([Problem(Place(str(path)), f"cannot hold audit records: {error.strerror}", mend)]) from None
+        self._ledger = None if path is None else Ledger(path, settings)
+        self._taken = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluice-trail", daemon=True)
         self._thread.start()
 
+    @property
+    def written(self) -> int:
+        return self._ledger.written if self._ledger is not None else 0
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the disk that no further exchange should be begun."""
+        return self._ledger is not None and self._ledger.held >= HELD
+
     def __call__(self, judgement: Judgement, answer: Answer) -> None:
         """Take one settled judgement."""
+        ledger = self._ledger
+        if ledger is not None:
+            if ledger.held >= 2 * HELD:
+                ledger.unrecorded += 1
+                return
+            self._taken += 1
+            ledger.count(self._taken - self.failed)
         self._waiting.append((judgement, answer))
         if len(self._waiting) > DEPTH:
             self.spilled += 1
             self.flush()
 
     def flush(self) -> None:
-        """Return once everything taken so far is in the file."""
+        """Return once everything taken so far is in the ledger, or held because the disk refuses it."""
         with self._lock:
             while self._waiting:
                 count = min(BATCH, len(self._waiting))
                 self._write([self._waiting.popleft() for _ in range(count)])
+            self._put()
+
+    def rest(self) -> None:
+        """Write what is left and close the segment; whatever comes later begins another."""
+        self.flush()
+        if self._ledger is not None:
+            with self._lock, contextlib.suppress(OSError):  # a segment left open is closed by the next start
+                self._ledger.rest()
 
     def close(self) -> None:
         """Write what is left, then stop."""
@@ -85,15 +111,18 @@ class Trail:
         self.flush()
         if self._spans:
             self._spans.close()
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._ledger is not None:
+            try:
+                self._ledger.close()
+            except OSError as error:
+                self._tell(f"{self.path}: {error.strerror}; {self._ledger.held} bytes of records are lost")
 
     def health(self) -> dict[str, object]:
         shown = {"written": self.written, "waiting": len(self._waiting), "spilled": self.spilled, "failed": self.failed}
+        ledger = self._ledger.health() if self._ledger is not None else {}
         spans = self._spans.health() if self._spans else {}
-        problem = self.problem or str(spans.get("problem", ""))
-        return {**shown, **({"spans": spans} if spans else {}), "problem": problem}
+        problem = self._refusal or self.problem or str(spans.get("problem", ""))
+        return {**shown, **ledger, **({"spans": spans} if spans else {}), "problem": problem}
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE):
@@ -104,10 +133,14 @@ class Trail:
         for judgement, answer in batch:
             try:
                 entry = record(judgement, answer)
-                entries.append((judgement, answer, entry, line(entry)))
+                entries.append((judgement, answer, entry, line(entry)[:-1]))
             except Exception as error:  # a plugin's value that cannot be written must not end the audit of all others
-                self._refused(1, f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}: {error}")
-        self._append(b"".join(written for *_, written in entries), len(entries))
+                self.failed += 1
+                self.problem = f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}: {error}"
+                self._tell(self.problem)
+        if self._ledger is not None:
+            self._ledger.add((judgement.facts.at, body) for judgement, _, _, body in entries)
+            self._put()
         for judgement, answer, entry, _ in entries:
             try:
                 if self._spans is not None and judgement.kept and judgement.trace is not None:
@@ -115,19 +148,24 @@ class Trail:
                 if self._on_record is not None:
                     self._on_record(entry)
             except Exception as error:  # the record is in the file; what else listens must not end the audit
-                self._refused(0, f"decision {judgement.outcome.id}: {type(error).__name__}: {error}")
+                self.problem = f"decision {judgement.outcome.id}: {type(error).__name__}: {error}"
+                self._tell(self.problem)
 
-    def _append(self, lines: bytes, count: int) -> None:
-        if self._file is None:
+    def _put(self) -> None:
+        """Have the ledger write what it holds and do what is due; say when the disk begins to refuse, and when it ends."""
+        if self._ledger is None:
             return
         try:
-            while lines:
-                lines = lines[os.write(self._file, lines) :]
-            self.written += count
+            self._ledger.write()
+            self._ledger.tend()
         except OSError as error:
-            self._refused(count, f"{self.path}: {error.strerror}; {self.failed + count} records not written")
+            said, self._refusal = self._refusal, f"{self.path}: {error.strerror}; records are held until it takes them"
+            if said != self._refusal:
+                self._tell(self._refusal)
+        else:
+            if self._refusal:
+                self._refusal = ""
+                self._tell(f"{self.path} takes records again; all that were held are written")
 
-    def _refused(self, count: int, problem: str) -> None:
-        self.failed += count
-        self.problem = problem
-        print(f"sluice: audit: {problem}", file=sys.stderr)
+    def _tell(self, text: str) -> None:
+        print(f"sluice: audit: {text}", file=sys.stderr)

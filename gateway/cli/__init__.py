@@ -1,4 +1,4 @@
-"""The command line: serve · check · test · dry-run · explain · asked · geo · clusters · signals · schema.
+"""The command line: serve · check · test · dry-run · explain · audit · asked · geo · clusters · signals · schema.
 
 Exit codes are part of the interface (see each command's help). Results go to standard output; progress and complaints to
 standard error.
@@ -10,6 +10,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.asked import asked
+from gateway.cli.audit import audit
 from gateway.cli.check import check
 from gateway.cli.clusters import clusters
 from gateway.cli.compact import compact
@@ -30,5 +31,5 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, config, promote):
+for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, config, promote, audit):
     main.add_command(command)

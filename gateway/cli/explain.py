@@ -42,7 +42,7 @@ class Wish(click.Option):
 @click.command()
 @click.argument("reference", required=False)
 @click.option("--record", "where", help="FILE:LINE of an audit record, or of a capture, which is then evaluated now.")
-@click.option("--records", type=PATHS, help="Where to look the reference up: the config's records, or audit.jsonl.")
+@click.option("--records", type=PATHS, help="Where to look the reference up: the config's records, or the folder audit.")
 @click.option("--policy", "policies", multiple=True, type=PATHS, help="Packs or folders; the bundled rules if left out.")
 @CONFIG
 @click.option("--rule", "only", help="Explain this rule, even if it did not match.")
@@ -79,7 +79,7 @@ def explain(
         fail(error, 2)
     if only is not None and policy.rule(only) is None:
         fail(_no_rule(only, policy), 2)
-    kept = records or settings.records or Path("audit.jsonl")
+    kept = records or settings.records or Path("audit")
     explanation = _explained(reference, where, kept, policy, registry, settings)
     tree = caller_view(explanation) if view == "caller" else told(explanation, [only] if only else ())
     if form == "json":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -24,7 +23,7 @@ def serve(config: Path, workers: int) -> None:
     """Run the gateway process. Exit: 0, or 2 for a bad config.
 
     SIGHUP loads the packs again; the other settings of CONFIG are read at the start only. Several workers keep limits and
-    windows in one Redis, and each its own file of audit records: audit.1.jsonl, audit.2.jsonl and so on.
+    windows in one Redis, and each its own chain of the ledger: audit/1, audit/2 and so on.
     """
     from gateway.cli.serving import run  # heavy to import, and not needed by other commands
     from gateway.web.workers import Keeper
@@ -38,7 +37,7 @@ def serve(config: Path, workers: int) -> None:
     if workers == 1:
         run(settings, listening)
     else:
-        sys.exit(Keeper(workers, lambda seat: run(of_worker(settings, seat.number), listening, seat)).run())
+        sys.exit(Keeper(workers, lambda seat: run(settings, listening, seat)).run())
 
 
 def check_workers(settings: Config, workers: int) -> None:
@@ -50,13 +49,6 @@ def check_workers(settings: Config, workers: int) -> None:
         )
     if workers > 1 and not hasattr(os, "fork"):
         raise StateError("--workers needs a system that can fork processes; start several on ports of their own instead")
-
-
-def of_worker(settings: Config, number: int) -> Config:
-    """The settings of one of several workers: its records go to a file of its own, so that lines of two never mix."""
-    records = settings.records
-    own = records.with_name(f"{records.stem}.{number}{records.suffix}") if records is not None else None
-    return replace(settings, records=own)
 
 
 def _listen(host: str, port: int) -> socket.socket:

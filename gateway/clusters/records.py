@@ -17,6 +17,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
+from gateway.audit.segments import record_files
 from gateway.clusters.table import Hashes, Table
 from gateway.errors import Place, RecordError
 from gateway.values import SECOND, parse_timestamp
@@ -98,12 +99,12 @@ class Seen:
         return f"{self._sum:032x}"
 
     def take(self, paths: Iterable[str], honest: bool = False) -> None:
-        """Read files of records (`-` is standard input, `.gz` is unpacked). Raises RecordError for a file that cannot be read.
+        """Read ledgers and files of records (`-` is standard input, `.gz` is unpacked). Raises RecordError.
 
         honest: that the orgs in them are known to be honest; `honest` then holds their names.
         """
         self._honest = honest
-        for name in paths:
+        for name in record_files(paths):
             try:
                 for number, text in enumerate(_lines(name), 1):
                     if text.strip():

@@ -16,12 +16,12 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 
+from gateway.audit.segments import streams
 from gateway.declarations import Coverage, Standing, standing_of
 from gateway.errors import Place, RecordError
 from gateway.language.policy import Policy
@@ -175,22 +175,20 @@ class Asking:
 def asking(
     names: Iterable[str], catalogue: Catalogue, policy: Policy | None, on_error: Callable[[RecordError], None]
 ) -> Asking:
-    """What these files of audit records say (`-` is standard input). Raises RecordError for one that cannot be opened."""
+    """What these ledgers and files of records say (`-` is standard input). Raises RecordError for one that cannot be opened."""
     found = Asking()
 
     def unreadable(error: RecordError) -> None:
         found.unreadable += 1
         on_error(error)
 
-    with ExitStack() as stack:
-        files = [(name, stack.enter_context(_open(name))) for name in names]
-        streams = [_in_time(_records(name, lines, catalogue, unreadable)) for name, lines in files]
-        merged = heapq.merge(*streams, key=lambda seen: seen.at)
-        if policy is None:
-            for seen in merged:
-                found.add(seen)
-        else:
-            _judged(merged, found, policy, catalogue)
+    in_time = [_in_time(_stream(files, catalogue, unreadable)) for files in streams(names)]
+    merged = heapq.merge(*in_time, key=lambda seen: seen.at)
+    if policy is None:
+        for seen in merged:
+            found.add(seen)
+    else:
+        _judged(merged, found, policy, catalogue)
     return found
 
 
@@ -226,6 +224,12 @@ def _why_not(standing: Standing, at: int) -> str:
     if workload.until <= at:
         return f"{workload.id} expired on {timestamp_text(workload.until)[:10]}"
     return f"{workload.id}: {standing.why_not}"
+
+
+def _stream(names: Iterable[str], catalogue: Catalogue, on_error: Callable[[RecordError], None]) -> Iterator[Seen]:
+    for name in names:
+        with _open(name) as lines:
+            yield from _records(name, lines, catalogue, on_error)
 
 
 def _records(name: str, lines: IO[bytes], catalogue: Catalogue, on_error: Callable[[RecordError], None]) -> Iterator[Seen]:

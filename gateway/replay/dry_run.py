@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from gateway.audit.lines import line
 from gateway.audit.record import record
-from gateway.audit.trail import line
 from gateway.decision import Mode
 from gateway.errors import RecordError
 from gateway.failing import FailModes

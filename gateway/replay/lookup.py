@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gateway.audit.record import VERSION
+from gateway.audit.segments import record_files
 from gateway.errors import Place, RecordError
 from gateway.replay.sources import is_capture
 
@@ -33,19 +34,18 @@ def line_of(reference: str, records: Path) -> tuple[Place, bytes]:
     if not found:
         raise LookupError(f"no decision {reference} in {records}")
     if len({text.strip() for _, text in found}) > 1:
-        places = ", ".join(str(place.line) for place, _ in found)
-        raise LookupError(
-            f"{records} holds different records of {reference}, in lines {places}; name one by --record {records}:LINE"
-        )
+        places = ", ".join(f"{place.path}:{place.line}" for place, _ in found)
+        raise LookupError(f"{records} holds different records of {reference}; name one by --record, of {places}")
     return found[0]
 
 
 def _holding(identity: str, records: Path) -> Iterator[tuple[Place, bytes]]:
     wanted = identity.encode()
-    with _open(records) as file:
-        for number, text in enumerate(file, 1):
-            if wanted in text and _id_of(text) in (identity, None):
-                yield Place(str(records), number, 1), text
+    for name in record_files([str(records)]):
+        with _open(Path(name)) as file:
+            for number, text in enumerate(file, 1):
+                if wanted in text and _id_of(text) in (identity, None):
+                    yield Place(name, number, 1), text
 
 
 def _id_of(text: bytes) -> object:

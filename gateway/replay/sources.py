@@ -13,7 +13,7 @@ import gzip
 import heapq
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gateway.audit.record import recorded_answer, recorded_signals
+from gateway.audit.segments import streams
 from gateway.errors import Place, RecordError, did_you_mean
 from gateway.facts import LONGEST_SAID, Answer, Cause, End, Facts, Freshness, Usage
 from gateway.signals import Catalogue
@@ -67,20 +68,24 @@ class Reader:
         self._runner: asyncio.Runner | None = None
 
     def exchanges(self, paths: Iterable[str]) -> Iterator[Exchange]:
-        """The exchanges of all files, in order of time. Raises UnansweredError where the account directory fails."""
+        """The exchanges of all files and ledgers, in order of time. Raises UnansweredError where the directory fails."""
         with ExitStack() as stack:
             stack.callback(self.close)
-            streams = [self._file(name, stack) for name in paths]
-            yield from heapq.merge(*streams, key=_moment)
+            yield from heapq.merge(*map(self._stream, streams(paths)), key=_moment)
 
-    def _file(self, name: str, stack: ExitStack) -> Iterator[Exchange]:
+    def _stream(self, names: Sequence[str]) -> Iterator[Exchange]:
+        """The exchanges of one file, or of the segments of one chain, in order of time."""
+        if len(names) == 1 and is_parquet(names[0]):
+            return self._rows(names[0])
+        return _in_time(exchange for name in names for exchange in self._file(name))
+
+    def _file(self, name: str) -> Iterator[Exchange]:
         try:
-            if is_parquet(name):
-                return self._rows(name)
-            lines: IO[bytes] = stack.enter_context(_open(name))
+            lines: IO[bytes] = _open(name)
         except OSError as error:
             raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None
-        return _in_time(self._lines(name, lines))
+        with lines:
+            yield from self._lines(name, lines)
 
     def _rows(self, name: str) -> Iterator[Exchange]:
         try:
@@ -283,8 +288,8 @@ def _open(name: str) -> Any:
 
 
 def is_parquet(name: str) -> bool:
-    """Whether a file is Parquet, by its first bytes; standard input is not. Raises OSError."""
-    if name == "-":
+    """Whether a file is Parquet, by its first bytes; what is no file is not. Raises OSError."""
+    if not Path(name).is_file():
         return False
     with Path(name).open("rb") as file:
         return file.read(len(PARQUET)) == PARQUET

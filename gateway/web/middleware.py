@@ -124,7 +124,7 @@ class PolicyMiddleware:
     async def _end(self) -> None:
         """The host stops: write what is to be written, and let go of what was assembled here."""
         if self.trail is not None:
-            await asyncio.to_thread(self.trail.flush)
+            await asyncio.to_thread(self.trail.rest)
         if self._lookup is not None:
             await self._lookup.close()
 

@@ -17,6 +17,7 @@ from gateway.gate import Gate
 from gateway.web.intake import Intake
 from tests.collector import Collector, attributes, collector
 from tests.judging import CATALOGUE, START, policy
+from tests.ledgers import ledger
 
 PACK = """
 pack: demo
@@ -201,13 +202,13 @@ def test_losses_are_counted() -> None:
 
 def test_records_go_to_the_file_as_well(tmp_path: Path) -> None:
     with collector() as endpoint:
-        trail = Trail(tmp_path / "audit.jsonl", OtelSpans(endpoint.url))
+        trail = Trail(tmp_path / "audit", OtelSpans(endpoint.url))
         gate = Gate(policy(PACK), CATALOGUE, sink=trail)
         judgement = gate.judge(Facts(at=START, call=Call("chat", "m", messages=(Message("user", "SECRET"),))))
         judgement.trace = begin(None)
         gate.settle(judgement, Answer(200))
         trail.close()
-    entry = json.loads((tmp_path / "audit.jsonl").read_text())
+    (entry,) = ledger(tmp_path / "audit")
     assert entry["trace"]["span_id"] in {span.span_id.hex() for span in endpoint.spans()}
     assert "SECRET" not in json.dumps(entry)
 

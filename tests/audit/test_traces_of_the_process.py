@@ -12,6 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from gateway.config import load_config
 from gateway.web.app import build
 from tests.collector import attributes, collector
+from tests.ledgers import ledger_text
 from tests.serving import served
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -31,8 +32,7 @@ def test_one_trace_from_caller_to_upstream(tmp_path: Path) -> None:
 
     with collector() as endpoint, served(upstream) as port:
         (tmp_path / "gateway.yaml").write_text(
-            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{port}'}}}}\n"
-            f"audit: {{records: audit.jsonl, otlp: '{endpoint.url}'}}\n"
+            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{port}'}}}}\naudit: {{records: audit, otlp: '{endpoint.url}'}}\n"
         )
         process = build(load_config(tmp_path / "gateway.yaml", {}))
         with served(process.app, lifespan="on") as gateway:
@@ -50,7 +50,7 @@ def test_one_trace_from_caller_to_upstream(tmp_path: Path) -> None:
     assert "baggage" not in seen[0]
     assert attributes(client)["gen_ai.usage.output_tokens"] == 4
     assert len(spans) == 5
-    records = (tmp_path / "audit.jsonl").read_text()
+    records = ledger_text(tmp_path / "audit")
     assert len(records.splitlines()) == 2
     for output in (records, endpoint.raw().decode("latin-1")):
         assert "CANARY" not in output

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from gateway.audit.lines import line
 from gateway.audit.record import record
-from gateway.audit.trail import line
 from gateway.decision import Room
 from gateway.enforcement import Trouble, enforce
 from gateway.engine import Engine

@@ -27,6 +27,7 @@ from gateway.web.exchange import Door
 from gateway.web.intake import Head, Intake
 from gateway.web.middleware import PolicyMiddleware
 from tests.captures import sendable
+from tests.ledgers import ledger
 from tests.serving import served
 
 KEY = b"a key of the tests' own"
@@ -109,7 +110,7 @@ def by_process(policies: list[Path], folder: Path, lane: bool) -> list[dict[str,
     with served(upstream) as port:
         (folder / "gateway.yaml").write_text(
             f"upstreams: {json.dumps({name: {'url': f'http://127.0.0.1:{port}'} for name in PROTOCOLS})}\n"
-            f"policy: {[str(path) for path in policies]}\nidentity: {{hash_key_file: key}}\naudit: {{records: audit.jsonl}}\n"
+            f"policy: {[str(path) for path in policies]}\nidentity: {{hash_key_file: key}}\naudit: {{records: audit}}\n"
         )
         (folder / "key").write_bytes(KEY)
 
@@ -122,7 +123,7 @@ def by_process(policies: list[Path], folder: Path, lane: bool) -> list[dict[str,
                 now.update(capture)
                 send_raw(gateway, capture)
                 process.trail.flush()
-    return [stable(json.loads(line)) for line in (folder / "audit.jsonl").read_text().splitlines()]
+    return [stable(entry) for entry in ledger(folder / "audit")]
 
 
 def send_raw(port: int, capture: dict[str, Any]) -> None:

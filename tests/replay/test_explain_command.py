@@ -93,7 +93,7 @@ def test_one_reference_in_several_records(folder: Path, tmp_path: Path) -> None:
     twice.write_text(text + text.replace("deny", "verify"))
     differing = explain(folder, reference, "--records", twice)
     assert differing.exit_code == 1
-    assert f"holds different records of {reference}, in lines 1, 3; name one by --record {twice}:LINE" in differing.stderr
+    assert f"holds different records of {reference}; name one by --record, of {twice}:1, {twice}:3" in differing.stderr
 
 
 def test_what_is_not_there(folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.ledgers import ledger, ledger_text
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "canary-prompt-5f1c"
@@ -78,8 +79,7 @@ class Gateway:
 
     def records(self) -> list[dict[str, Any]]:
         """Every audit record so far; a line still being written is left out."""
-        text = (self.folder / "audit.jsonl").read_bytes()
-        return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        return ledger(self.folder / "audit")
 
     def records_after(self, before: int, count: int) -> list[dict[str, Any]]:
         """The next `count` records after the first `before`, once they are written; and no more than those."""
@@ -103,9 +103,8 @@ class Gateway:
         """Alive and serving; no traceback, no prompt and no key in what it wrote since the last check."""
         assert self.process.poll() is None
         assert httpx.get(f"{self.url}/healthz", timeout=5, trust_env=False).status_code == 200
-        for name in ("stderr", "audit.jsonl"):
-            written = (self.folder / name).read_bytes()
-            news = written[self.checked.get(name, 0) :].decode(errors="replace")
+        for name, written in (("stderr", self.errors), ("audit", ledger_text(self.folder / "audit"))):
+            news = written[self.checked.get(name, 0) :]
             self.checked[name] = len(written)
             for word in (PROMPT, KEY, "Traceback", "Exception in ASGI"):
                 assert word not in news, f"{word} in {name}: {news[-3_000:]}"
@@ -121,7 +120,6 @@ def gateway(folder: Path, settings: str, pack: str, host: str = LANE) -> Iterato
     port = free_port()
     (folder / "pack.yaml").write_text(pack)
     (folder / "gateway.yaml").write_text(f"listen: 127.0.0.1:{port}\npolicy: [pack.yaml, {ROOT}/rules]\n{settings}")
-    (folder / "audit.jsonl").touch()
     arguments = [*_COMMANDS[host], str(folder / "gateway.yaml")]
     with process(arguments, f"http://127.0.0.1:{port}/healthz", folder / "stderr") as running:
         yield Gateway(port, folder, running)

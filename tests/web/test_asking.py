@@ -163,7 +163,6 @@ def start(folder: Path, faulty: Faulty) -> Iterator[Gateway]:
     (folder / "workloads.yaml").write_text("workloads: []\n")
     settings = f"listen: 127.0.0.1:{port}\npolicy: [pack.yaml, workloads.yaml]\nupstreams: {{openai: {{url: {faulty.url}}}}}\n"
     (folder / "gateway.yaml").write_text(settings)
-    (folder / "audit.jsonl").touch()
     arguments = ["-m", "gateway", "serve", str(folder / "gateway.yaml")]
     with process(arguments, f"http://127.0.0.1:{port}/healthz", folder / "stderr") as running:
         yield Gateway(port, folder, running)
@@ -211,7 +210,7 @@ def test_from_being_asked_to_being_declared_and_back(faulty: Faulty, tmp_path: P
             answers = [post(running) for _ in range(3)]
         assert [seen(answer)[0] for answer in answers] == ["relay"] * 3
         assert [entry["outcome"]["tags"] for entry in records] == [["relay"]] * 3
-        listed = sluice("asked", tmp_path / "audit.jsonl", "--format", "yaml")
+        listed = sluice("asked", tmp_path / "audit", "--format", "yaml")
         assert listed.returncode == 0, listed.stderr
         assert sluice("check", *written(declared, listed.stdout, tmp_path)).returncode == 2
         finished = listed.stdout.replace('owner: ""', "owner: partnerships").replace('evidence: ""', "evidence: ticket 7")
@@ -227,7 +226,7 @@ def test_from_being_asked_to_being_declared_and_back(faulty: Faulty, tmp_path: P
         assert [entry["outcome"].get("tags") for entry in records] == [None, None, ["relay"]]
         assert [seen(answer)[0] for answer in answers] == [None, None, "relay"]
         assert [entry["workloads"][0]["within_ceiling"] for entry in records] == [True, True, False]
-        again = sluice("asked", tmp_path / "audit.jsonl", "--policy", tmp_path / "pack.yaml", "--policy", declared)
+        again = sluice("asked", tmp_path / "audit", "--policy", tmp_path / "pack.yaml", "--policy", declared)
         assert f"{name}: above its ceiling" in again.stdout, again.stderr
         running.check()
 

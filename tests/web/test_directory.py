@@ -26,6 +26,7 @@ from gateway.judgement import Judgement
 from gateway.plugins.identity.sql import tables
 from gateway.web.middleware import PolicyMiddleware
 from tests.accounts_service import Service
+from tests.ledgers import ledger_text
 from tests.postgres import PASSWORD, Server
 from tests.serving import served
 from tests.web.running import KEY, PATIENCE, PROMPT, ROOT, Gateway, gateway
@@ -104,7 +105,7 @@ def until_ready(running: Gateway) -> None:
 def keyless(running: Gateway) -> None:
     """No key, no digest of one and no password anywhere it writes."""
     running.check()
-    written = running.errors + (running.folder / "audit.jsonl").read_text() + httpx.get(f"{running.url}/healthz").text
+    written = running.errors + ledger_text(running.folder / "audit") + httpx.get(f"{running.url}/healthz").text
     for secret in (KEY, digest(KEY), PASSWORD):
         assert secret not in written
 
@@ -349,7 +350,7 @@ def test_a_record_is_explained_without_asking_the_directory(listing: Gateway, tm
     line = len(listing.records())
     config = tmp_path / "gateway.yaml"
     config.write_text("upstreams: {}\nidentity: {directory: 'postgresql://sluice:x@127.0.0.1:1/accounts'}\n")
-    where = f"{listing.folder}/audit.jsonl:{line}"
+    where = f"{listing.folder}/audit/1/00000001.jsonl:{line}"
     policy = ["--policy", str(listing.folder / "pack.yaml"), "--policy", str(ROOT / "rules")]
     result = CliRunner().invoke(main, ["explain", "--record", where, "--config", str(config), *policy])
     assert result.exit_code == 0, result.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.audit.segments import chains
+from tests.ledgers import ledger
 from tests.state.conftest import Server
 from tests.web.faulty import Faulty
 from tests.web.running import PATIENCE, ROOT, free_port, process
@@ -76,8 +77,8 @@ class Workers:
             time.sleep(0.05)
 
     def records(self) -> dict[str, list[dict[str, Any]]]:
-        """The records of each file; every line must be whole."""
-        return {file.name: [json.loads(line) for line in file.read_bytes().splitlines()] for file in self.folder.glob("audit*")}
+        """The records of each chain."""
+        return {chain.name: ledger(chain) for chain in chains(self.folder / "audit")}
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_workers_keep_the_limits_of_one_and_every_record_whole(workers: Workers)
         assert keeper.wait(PATIENCE) == 0
         assert all(map(gone, pids))
     found = workers.records()
-    assert sorted(found) == ["audit.1.jsonl", "audit.2.jsonl"]
+    assert sorted(found) == ["1", "2"]
     assert sorted(entry["answer"]["status"] for entries in found.values() for entry in entries) == sorted(statuses)
     assert "Traceback" not in workers.errors.read_text()
     assert workers.errors.read_text().count("sluice ") == 1, "one of them speaks for all"
