@@ -85,6 +85,10 @@ class ExtraError(SluiceError):
         super().__init__(f"{what} needs the {package} package; install sluicegate[{extra}]")
 
 
+class NotInColumnsError(SluiceError):
+    """Something of a policy or of its traffic that only the event engine computes. The text says what."""
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A hint naming the closest known word, or all of them when none is close and they are few.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail, tell_unreadable
-from gateway.errors import LoadError, RecordError, SluiceError
+from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
+from gateway.cli.engines import ENGINE, Engine, Job
+from gateway.errors import ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
-from gateway.replay.dry_run import dry_run as run_dry
 from gateway.report.labels import Labels, read_labels
 from gateway.report.printing import write
 
@@ -23,6 +23,7 @@ from gateway.report.printing import write
 @LABELS
 @HARVEST
 @WARM_UP
+@ENGINE
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
@@ -39,6 +40,7 @@ def dry_run(
     labels: Path | None,
     harvest: tuple[str, ...],
     warm_up: int,
+    engine: str,
     decisions: Path | None,
     form: str,
     out: Path | None,
@@ -56,20 +58,19 @@ def dry_run(
         fail(error, 2)
     try:
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        counts, reader = run_dry(
-            records, policy, registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
-            largest=settings.largest_body, labels=named, decisions=decisions, against=other, warm_up=warm_up,
-            on_error=tell_unreadable,
-        )  # fmt: skip
+        job = Job(records, policy, registry, settings, named, warm_up, decisions, other)
+        counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
     except (LoadError, RecordError) as error:
         fail(error, 3)
+    except (ExtraError, NotInColumnsError) as error:
+        fail(f"--engine columns cannot be used: {error}", 2)
     try:
-        write(counts.as_dict(reader.read, reader.unreadable), form, out)
+        write(counts.as_dict(read, unreadable), form, out)
     except OSError as error:
         fail(f"{out}: cannot be written: {error.strerror}", 2)
-    if not reader.read:
+    if not read:
         fail("no record could be read", 3)
     share = counts.report.benign_share
     if max_benign_share is not None and share > max_benign_share:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from gateway.columns.conditions import Truths
 from gateway.columns.groups import Groups, Spans
 from gateway.columns.values import Column, Ints, Keys
 from gateway.facts import Facts
+from gateway.replay.compact import FACTS
 from gateway.signals import Catalogue, View
 from gateway.values import SECOND, Failed, Missing, Type
 
@@ -80,6 +81,15 @@ class Chunk:
 
         return Seen(self.catalogue, self.size, array)
 
+    def fact(self, name: str) -> Column:
+        """The column of a fact (`gateway.replay.compact.FACTS`)."""
+        kind = FACTS[name]
+        return Column(kind, self.arrays.get(name, blank(kind, self.size)))
+
+    def part(self, rows: slice) -> Chunk:
+        """Some of its rows."""
+        return Chunk({name: array[rows] for name, array in self.arrays.items()}, self.catalogue)
+
     def groups(self, per: tuple[str, ...]) -> Groups:
         """The rows by the key that some signals make."""
         found = self._groups.get(per)
@@ -108,6 +118,3 @@ class Chunk:
     def _bare(self) -> View:
         """An exchange of which nothing is known, as signals see it that depend on declarations alone."""
         return View(Facts(at=0, recorded={}), self.catalogue)
-
-
-Arrays = dict[str, Any]

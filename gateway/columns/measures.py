@@ -15,7 +15,7 @@ from gateway.columns.capped import Capped
 from gateway.columns.chunk import ANSWERED, Chunk, Seen
 from gateway.columns.conditions import TRUE
 from gateway.columns.groups import Held, Spans
-from gateway.columns.windows import Counted, NotInColumnsError, Reading, distincts, divided, shares, totals
+from gateway.columns.windows import Counted, Reading, distincts, divided, shares, totals
 from gateway.language.measures import Measure, Ratio
 from gateway.signals import Catalogue
 from gateway.state.operations import Count
@@ -136,6 +136,3 @@ def declared(measure: Measure | Ratio, readings: Mapping[str, Reading]) -> Readi
     if isinstance(measure, Ratio):
         return ratio(readings[measure.over.label], readings[measure.under.label])
     return readings[measure.label]
-
-
-__all__ = ["Kept", "NotInColumnsError", "Store", "declared", "ratio", "read", "unfit"]

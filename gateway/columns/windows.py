@@ -19,12 +19,9 @@ import numpy.typing as npt
 
 from gateway.columns.groups import PAST, Held, Spans, by
 from gateway.columns.values import Bools, Floats, Hashes, Ints
+from gateway.errors import NotInColumnsError
 from gateway.state.operations import LARGEST_AMOUNT, SLICES
 from gateway.values import AtLeast
-
-
-class NotInColumnsError(Exception):
-    """Something of a policy or of its traffic that only the event engine computes. The text says what."""
 
 
 @dataclass(slots=True)

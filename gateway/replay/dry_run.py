@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import tee
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,7 +18,7 @@ from gateway.errors import RecordError
 from gateway.failing import FailModes
 from gateway.language.policy import Policy
 from gateway.registry import Registry
-from gateway.replay.driver import DRY_RUN_KEY, replay
+from gateway.replay.driver import DRY_RUN_KEY, Replayed, replay
 from gateway.replay.sources import Exchange, Reader
 from gateway.report.counts import Counts
 from gateway.report.labels import Labels
@@ -54,12 +55,17 @@ def dry_run(
         runs = [replay(one, by, registry.signals, mode, fail) for one, by in zip(played, judging, strict=True)]
         for here, *there in zip(*runs, strict=True):
             if out is not None:  # first of all: reports look at more signals than were needed
-                entry, label = record(here.judgement, here.answer), here.exchange.label
-                out.write(line({**entry, "label": label} if label else entry))
+                out.write(line(entry_of(here)))
             at = here.exchange.facts.at
             ends = at + warm_up if ends is None else ends
             counts.take(here.observed, there[0].observed if there else None, warm=at < ends)
     return counts, reader
+
+
+def entry_of(replayed: Replayed) -> dict[str, Any]:
+    """The audit record of a replayed exchange, with its label where it has one."""
+    entry, label = record(replayed.judgement, replayed.answer), replayed.exchange.label
+    return {**entry, "label": label} if label else entry
 
 
 def _shown(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:

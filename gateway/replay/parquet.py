@@ -131,7 +131,7 @@ def exchanges(name: str, catalogue: Catalogue) -> Iterator[Exchange]:
         rows, number, before = Rows(kept, catalogue, Place(name)), 0, None
         try:
             for batch in file.iter_batches(ROWS, columns=kept):
-                for values in zip(*_lists(batch, kept, types), strict=True):
+                for values in zip(*lists(batch, kept, types), strict=True):
                     number += 1
                     row = dict(zip(kept, values, strict=True))
                     place = Place(name, number, 1)
@@ -143,7 +143,7 @@ def exchanges(name: str, catalogue: Catalogue) -> Iterator[Exchange]:
             raise RecordError(Place(name, number + 1, 1), f"the file is broken from here: {error}") from None
 
 
-def _lists(batch: pa.RecordBatch, names: Sequence[str], types: Mapping[str, Type]) -> list[list[Any]]:
+def lists(batch: pa.RecordBatch | pa.Table, names: Sequence[str], types: Mapping[str, Type]) -> list[list[Any]]:
     """The columns of a batch as lists of typed values."""
     found: list[list[Any]] = []
     sets: dict[tuple[Any, ...], frozenset[Any]] = {}

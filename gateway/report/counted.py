@@ -43,8 +43,8 @@ class AskedTally:
     would: int = 0
     accounts: set[str] = field(default_factory=set)
 
-    def add(self, account: str) -> None:
-        self.exchanges += 1
+    def add(self, account: str, times: int) -> None:
+        self.exchanges += times
         self.accounts.add(account)
 
 
@@ -69,60 +69,62 @@ class Report:
         self._benign: Counter[bool] = Counter()
         self._benign_at_intake = 0
 
-    def add(self, seen: Observed) -> None:
-        """Count one exchange."""
+    def add(self, seen: Observed, times: int = 1, until: int | None = None) -> None:
+        """Count one exchange, or several of one account, label and day that ended alike; the last of them at `until`."""
         outcome, at = seen.outcome, seen.at
-        self.evaluable += 1
+        last = at if until is None else until
+        self.evaluable += times
         self.first = at if self.first is None else min(self.first, at)
-        self.last = at if self.last is None else max(self.last, at)
-        self.outcomes[str(outcome.action)] += 1
-        self.would[str(outcome.would)] += 1
-        tally = self._tally(seen)
-        tally.exchanges += 1
+        self.last = last if self.last is None else max(self.last, last)
+        self.outcomes[str(outcome.action)] += times
+        self.would[str(outcome.would)] += times
+        tally = self._tally(seen, times)
+        tally.exchanges += times
         action, would = seen.by_policy
         tally.strongest = max(tally.strongest, action)
         tally.would = max(tally.would, would)
         turned_away = seen.turned_away
         if turned_away is not None:
-            self.intake[str(turned_away)] += 1
+            self.intake[str(turned_away)] += times
         if self.labels.benign(tally.label):
-            self._benign[would.refuses] += 1
-            self._benign_at_intake += turned_away is not None
+            self._benign[would.refuses] += times
+            self._benign_at_intake += times if turned_away is not None else 0
             self.benign_days.add(at // DAY)
         for asked in outcome.asked:
-            self.asked.setdefault(asked.kind, AskedTally()).add(tally.account)
+            self.asked.setdefault(asked.kind, AskedTally()).add(tally.account, times)
         for kind in {end.would_ask for end in outcome.decision.ends if end.would_ask}:
-            self.asked.setdefault(kind, AskedTally()).would += 1
-        stands = [self._end(end, tally, at) for end in outcome.decision.ends]
-        tally.deeds.add(at, any(stands), action, would)
+            self.asked.setdefault(kind, AskedTally()).would += times
+        stands = [self._end(end, tally, at, last, times) for end in outcome.decision.ends]
+        tally.deeds.add(at, any(stands), action, would, times)
 
-    def _tally(self, seen: Observed) -> AccountTally:
+    def _tally(self, seen: Observed, times: int) -> AccountTally:
         """The tally of an exchange's account under the exchange's label."""
         label, name = self.labels.of(seen.account, seen.org, seen.label), seen.account
         if name not in self.accounts and len(self.accounts) >= MOST_ACCOUNTS:
             name = FURTHER
-            self.pooled += 1
+            self.pooled += times
         parts = self.accounts.setdefault(name, {})
         if label not in parts:
             parts[label] = AccountTally(name, label, seen.org, seen.at)
         return parts[label]
 
-    def _end(self, end: RuleEnd, tally: AccountTally, at: int) -> bool:
+    def _end(self, end: RuleEnd, tally: AccountTally, at: int, last: int, times: int) -> bool:
         """Count how a rule ended. Whether it is a match that stands: neither excepted nor abstained."""
         rule = self.rules[end.rule]
-        rule.verdicts[str(end.verdict)] += 1
-        rule.lacked.update(end.missing)
+        rule.verdicts[str(end.verdict)] += times
+        for name in end.missing:
+            rule.lacked[name] += times
         if end.verdict is not Verdict.MATCH:
             return False
         if not any(end.rule in part.rules for part in self.accounts[tally.account].values()):
             rule.accounts += 1
         rule.first = at if rule.first is None else rule.first
-        rule.last = at
+        rule.last = last if rule.last is None else max(rule.last, last)
         stands = not end.excepted and not end.abstained
         deeds = tally.rules.get(end.rule)
         if deeds is None:
             deeds = tally.rules[end.rule] = Deeds()
-        deeds.add(at, stands, end.action, end.would)
+        deeds.add(at, stands, end.action, end.would, times)
         return stands
 
     def parts(self) -> Iterator[AccountTally]:

@@ -28,12 +28,12 @@ class Deeds:
     counts: list[int] = field(default_factory=lambda: [0] * len(VIEWS))
     first: int | None = None
 
-    def add(self, at: int, matched: bool, action: Action, would: Action) -> None:
-        """Count one exchange."""
+    def add(self, at: int, matched: bool, action: Action, would: Action, times: int = 1) -> None:
+        """Count so many exchanges, the first of them at a time."""
         counts = self.counts
-        counts[0] += matched
-        counts[1] += action.refuses
-        counts[2] += would.refuses
+        counts[0] += times if matched else 0
+        counts[1] += times if action.refuses else 0
+        counts[2] += times if would.refuses else 0
         if matched and self.first is None:
             self.first = at
 

@@ -1,0 +1,114 @@
+"""Which engine replays: event by event, which is the truth, or in columns, which gives the same and is many times as fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gateway.cli.common import tell_unreadable
+from gateway.config import Config
+from gateway.errors import ExtraError, NotInColumnsError
+from gateway.language.policy import Policy
+from gateway.registry import Registry
+from gateway.replay.dry_run import dry_run as by_events
+from gateway.replay.sources import is_parquet
+from gateway.report.counts import Counts
+from gateway.report.labels import Labels
+
+if TYPE_CHECKING:
+    from gateway.columns.dry_run import Run
+
+_NEEDED = ("numpy", "polars", "pyarrow")
+
+
+class Engine(StrEnum):
+    """How exchanges are replayed. AUTO: in columns where all inputs are compact Parquet and nothing speaks against it."""
+
+    AUTO = "auto"
+    EVENTS = "events"
+    COLUMNS = "columns"
+
+
+ENGINE = click.option(
+    "--engine", type=click.Choice([str(engine) for engine in Engine]), default=str(Engine.AUTO), show_default=True,
+    help="events: one exchange after another. columns: many at once, of compact Parquet; the same result, much sooner.",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be replayed. against: another policy to compare with. decisions: where audit records go."""
+
+    names: Sequence[str]
+    policy: Policy
+    registry: Registry
+    settings: Config
+    labels: Labels
+    warm_up: int = 0
+    decisions: Path | None = None
+    against: Policy | None = None
+
+    def run(self, engine: Engine) -> tuple[Counts, int, int]:
+        """What was counted, and how many records were read and could not be.
+
+        Raises RecordError; NotInColumnsError and ExtraError where columns were asked for and cannot be had.
+        """
+        if engine is Engine.COLUMNS or (engine is Engine.AUTO and self._suits()):
+            try:
+                return self._columns()
+            except NotInColumnsError as error:
+                if engine is Engine.COLUMNS:
+                    raise
+                click.echo(f"replayed event by event, because columns cannot hold {error}", err=True)
+        settings = self.settings
+        counts, reader = by_events(
+            self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
+            largest=settings.largest_body, labels=self.labels, decisions=self.decisions, against=self.against,
+            warm_up=self.warm_up, on_error=tell_unreadable,
+        )  # fmt: skip
+        return counts, reader.read, reader.unreadable
+
+    def _suits(self) -> bool:
+        """Whether columns are worth it. Audit records are made one by one, so with them nothing would be gained."""
+        there = all(find_spec(name) for name in _NEEDED)
+        return there and self.against is None and self.decisions is None and all(map(is_parquet, self.names))
+
+    def _columns(self) -> tuple[Counts, int, int]:
+        for name in _NEEDED:
+            if not find_spec(name):
+                raise ExtraError("replaying in columns", name, "columns")
+        if self.against is not None:
+            raise NotInColumnsError("a comparison of two policies")
+        if other := [name for name in self.names if not is_parquet(name)]:
+            raise NotInColumnsError(f"{other[0]}, which is no Parquet (`sluice compact` makes it)")
+        from gateway.columns.dry_run import Asked, dry_run  # an extra: only where columns are used
+
+        asked = Asked(self.policy, self.registry.signals, self.settings.mode, self.settings.fail, self.labels, self.warm_up)
+        with _progress() as progress:
+            run = dry_run(self.names, asked, self.decisions, _shown(progress))
+        return run.counts, run.done, 0
+
+
+def _progress() -> Progress:
+    """Progress on standard error, with the rate and the time left."""
+    parts = (TextColumn("replaying in columns"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    return Progress(*parts, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+
+
+def _shown(progress: Progress) -> Callable[[Run, int], None]:
+    task = progress.add_task("", total=None, rate="")
+
+    def told(run: Run, total: int) -> None:
+        elapsed = progress.tasks[task].elapsed or 0
+        rate = f"{run.done / elapsed:,.0f}/s" if elapsed else ""
+        progress.update(task, completed=run.done, total=total, rate=rate)
+
+    return told

@@ -1,0 +1,149 @@
+"""A dry run in columns: files of compact records to a report, the same bytes as the event engine gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.audit.lines import line
+from gateway.columns.classes import LOOKED_AT
+from gateway.columns.judging import Judged, Judging
+from gateway.columns.records import SIZE, Records
+from gateway.columns.values import Column, Hashes, paired
+from gateway.decision import Mode
+from gateway.failing import FailModes
+from gateway.language.measures import Ratio
+from gateway.language.policy import Policy
+from gateway.recalling import names_in
+from gateway.replay.dry_run import entry_of
+from gateway.report.counted import DAY
+from gateway.report.counts import Counts
+from gateway.report.labels import Labels
+from gateway.report.observed import NOBODY, Observed
+from gateway.signals import Catalogue
+
+SINGLY: Final = 2**15
+_ALWAYS: Final = ("account.id", "account.org", "request.size", "prompt.length", *LOOKED_AT)  # whatever rules speak of
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a dry run is asked for: see `gateway.replay.dry_run.dry_run`."""
+
+    policy: Policy
+    catalogue: Catalogue
+    mode: Mode = Mode.ENFORCE
+    fail: FailModes | None = None
+    labels: Labels | None = None
+    warm_up: int = 0
+
+
+@dataclass(slots=True)
+class Run:
+    """A dry run under way. counts: everything so far; done: exchanges; chunks: that were judged; first: when it began."""
+
+    counts: Counts
+    judging: Judging
+    done: int = 0
+    chunks: int = 0
+    first: int | None = None
+
+    @classmethod
+    def of(cls, asked: Asked, every: bool = False) -> Run:
+        """One that begins. Raises NotInColumnsError where the policy is not for columns."""
+        judging = Judging(asked.policy, asked.catalogue, asked.mode, asked.fail, every)
+        return cls(Counts.of(asked.policy, asked.labels), judging)
+
+    def take(self, judged: Judged, warm_up: int) -> None:
+        """Count a judged chunk."""
+        at = judged.chunk.at
+        self.first = int(at[0]) if self.first is None else self.first
+        self.done += len(at)
+        warm = int(np.searchsorted(at, self.first + warm_up))
+        self.counts.report.warm_up += warm
+        for seen, times, until in observed(judged, warm):
+            self.counts.report.add(seen, times, until)
+
+
+def dry_run(
+    names: Sequence[str],
+    asked: Asked,
+    decisions: Path | None = None,
+    told: Callable[[Run, int], None] = lambda run, total: None,
+    size: int = 0,
+) -> Run:
+    """Judge files of compact records. told: is handed the run, and the rows there are, after each chunk. size: rows of a chunk.
+
+    Raises NotInColumnsError for what only the event engine can do, and RecordError as that does.
+    """
+    signals = None if decisions else named(asked.policy)
+    size = size or (SINGLY if decisions else SIZE)
+    with (
+        closing(Records(names, asked.catalogue, signals, size)) as records,
+        decisions.open("wb") if decisions else nullcontext() as out,
+    ):
+        run = Run.of(asked, every=decisions is not None)
+        for chunk in records.chunks():
+            for judged in run.judging.judge(chunk, records):
+                if out is not None:
+                    out.writelines(line(entry_of(one)) for one in judged.replayed)
+                run.take(judged, asked.warm_up)
+            run.chunks += 1
+            told(run, records.total)
+    return run
+
+
+def named(policy: Policy) -> set[str]:
+    """The signals that a policy looks at, and those that reports do."""
+    found = {*_ALWAYS}
+    for rule in policy.rules:
+        found |= names_in(rule) | {name for effect in rule.response.effects for name in effect.per}
+        found |= {name for exception in rule.exceptions for name in exception.fields}
+        found |= {*rule.corroborate.per} if rule.corroborate else set()
+        for declared in rule.measures.values():
+            parts = (declared.over, declared.under) if isinstance(declared, Ratio) else (declared,)
+            found |= {name for part in parts for name in part.per}
+    for plan in policy.limits:
+        found |= {*plan.per, *(leaf.name for leaf in (plan.when.leaves() if plan.when else ()))}
+    return found - {""}
+
+
+def observed(judged: Judged, warm: int) -> Iterator[tuple[Observed, int, int]]:
+    """What reports are told of a chunk from a row on: exchanges that ended alike together, in order of the first of each.
+
+    Each with how many there are and when the last of them was (µs).
+    """
+    chunk = judged.chunk
+    account, org, label = chunk.asked.column("account.id"), chunk.asked.column("account.org"), chunk.fact("label")
+    rows = np.arange(warm, chunk.size)
+    ended = judged.classes.copy()
+    alone = np.flatnonzero(ended < 0)
+    ended[alone] = len(judged.outcomes) + np.arange(len(alone))
+    outcomes = [*judged.outcomes, *(judged.single[row] for row in alone.tolist())]
+    sums: Hashes = ended.astype(np.uint64)
+    for column in (account, org, label):
+        sums = paired(sums, (column.codes + 1).astype(np.uint64))
+    sums = paired(sums, (chunk.at // DAY).astype(np.uint64))[rows]
+    _, firsts, times = np.unique(sums, return_index=True, return_counts=True)
+    lasts = len(rows) - 1 - np.unique(sums[::-1], return_index=True)[1]
+    for place in np.argsort(firsts).tolist():
+        first, last = int(rows[firsts[place]]), int(rows[lasts[place]])
+        seen = Observed(
+            int(chunk.at[first]), _value(account, first, NOBODY), _value(org, first), _value(label, first),
+            outcomes[ended[first]], _untold, _untold,
+        )  # fmt: skip
+        yield seen, int(times[place]), int(chunk.at[last])
+
+
+def _value(column: Column, row: int, absent: str | None = None) -> Any:
+    code = int(column.codes[row])
+    return column.distinct[code] if code >= 0 else absent
+
+
+def _untold(what: object) -> Any:
+    raise LookupError("exchanges that are counted together have no values of their own")

@@ -1,0 +1,70 @@
+"""The policy in column form decides as the event engine does: equal reports and equal audit records, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.columns.dry_run import Asked, dry_run
+from gateway.decision import Mode
+from gateway.errors import Place
+from gateway.facts import Answer, Usage
+from gateway.language.policy import Policy
+from gateway.registry import load
+from gateway.replay.compact import columns_of, row_of
+from gateway.replay.dry_run import dry_run as by_events
+from gateway.replay.parquet import Writer, shape
+from gateway.replay.sources import Exchange
+from gateway.values import SECOND, Failed
+from tests import strategies as world
+from tests.judging import CATALOGUE, START, policy
+
+REGISTRY = load({"identity": {"hash_key": b"a key of the tests' own"}})
+Sent = world.Sent
+
+
+def written(sent: Sequence[Sent], file: Path) -> Path:
+    """A file of compact records of some exchanges."""
+    at, rows = START, []
+    for number, one in enumerate(sent):
+        at += one.after * SECOND
+        values = {name: value for name, value in one.values.items() if not isinstance(value, Failed) and value != world.WRONG}
+        facts = world.facts(Sent(values, one.after, one.status), at)
+        label = ("distill", "product", None)[number % 3]
+        rows.append(row_of(Exchange(Place("-"), f"{number:032x}", facts, Answer(one.status, Usage(1, 2)), label), CATALOGUE))
+    with Writer(file, shape(columns_of(CATALOGUE), CATALOGUE)) as out:
+        out.rows(rows)
+    return file
+
+
+def both(in_force: Policy, file: Path, size: int, mode: Mode = Mode.ENFORCE) -> tuple[Any, Any]:
+    """What the two engines report."""
+    counts, reader = by_events([str(file)], in_force, REGISTRY, mode=mode)
+    run = dry_run([str(file)], Asked(in_force, CATALOGUE, mode), size=size)
+    return run.counts.as_dict(run.done, 0), counts.as_dict(reader.read, reader.unreadable)
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_columns_decide_as_events(data: st.DataObject, tmp_path: Path) -> None:
+    modes = (Mode.ENFORCE, Mode.SHADOW)
+    packs = [data.draw(world.packs(name, modes)) for name in ("one", "two")]
+    in_force = policy(*map(world.text, packs))
+    file = written(data.draw(world.exchanges()), tmp_path / "x.parquet")
+    ours, theirs = both(in_force, file, data.draw(st.sampled_from([3, 1_000])), data.draw(st.sampled_from(modes)))
+    assert json.dumps(ours) == json.dumps(theirs)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_audit_records_are_the_same_bytes(data: st.DataObject, tmp_path: Path) -> None:
+    in_force = policy(world.text(data.draw(world.packs("one", (Mode.ENFORCE, Mode.SHADOW)))))
+    file, ours, theirs = written(data.draw(world.exchanges()), tmp_path / "x.parquet"), tmp_path / "ours", tmp_path / "theirs"
+    by_events([str(file)], in_force, REGISTRY, decisions=theirs)
+    dry_run([str(file)], Asked(in_force, CATALOGUE), ours, size=4)
+    assert ours.read_bytes() == theirs.read_bytes()
