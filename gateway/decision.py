@@ -7,7 +7,7 @@ one that shadow rules would make. `Outcome` is enforcement's. Both are frozen va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
@@ -73,7 +73,8 @@ class RuleEnd:
     if every shadow rule were enforced. missing: the values an unknown lacked, or those without which a matched throttle could
     not count, or a restriction not take, and so yielded. excepted: the exception that applied. abstained: the declared
     workload it left alone. mode: the one in force for this exchange, which a share can lower. asks: the kind of workload that
-    the caller is asked to declare because of it; would_ask: the same as if every shadow rule were enforced.
+    the caller is asked to declare because of it; would_ask: the same as if every shadow rule were enforced. plain: what records
+    say of it, kept by whoever writes them, as equal ends are one object.
     """
 
     rule: str
@@ -89,10 +90,7 @@ class RuleEnd:
     abstained: str = ""
     asks: str = ""
     would_ask: str = ""
-
-    def __hash__(self) -> int:
-        """Of what tells ends apart most often: enumerations are slow to hash, and records look ends up by the dozen."""
-        return hash((self.rule, self.missing, self.corroborated, self.step))
+    plain: dict[str, object] | None = field(default=None, init=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +173,7 @@ class Restriction:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What is really done with one exchange.
 
     reference: what the caller is given to ask about the decision. tags: added to the request upstream. delay: µs to

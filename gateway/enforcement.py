@@ -7,9 +7,9 @@ a limit has no room. The caller is told a code, a sentence and a reference, neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import reduce
-from typing import Final
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from gateway.decision import Action, Asked, Decision, Mode, Public, Refusal, Restriction, Room, Verdict
 from gateway.engine import Evaluated, Prepared
@@ -44,8 +44,7 @@ _CENT: Final = NANO // 100
 _VERIFY_CODE: Final = "verification-required"
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):
     """What stands in an exchange's way besides rules: a cause to refuse it for, shared state that is down.
 
     would_refuse: whether it would be refused for such a thing if everything were enforced.
@@ -57,8 +56,7 @@ class Trouble:
     would_refuse: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Enforced:
+class Enforced(NamedTuple):
     """What enforcement made of a decision."""
 
     action: Action
@@ -71,6 +69,11 @@ class Enforced:
     asked: tuple[Asked, ...] = ()
 
 
+_allowed: Final = attrgetter("allowed")
+NO_TROUBLE: Final = Trouble()
+NOTHING_DONE: Final = Enforced(Action.ALLOW, Action.ALLOW, None)
+
+
 def enforce(
     decision: Decision,
     evaluated: Evaluated,
@@ -80,6 +83,8 @@ def enforce(
     at: int,
 ) -> Enforced:
     """The enforced outcome of one decision at the time `at` (µs)."""
+    if not evaluated.ends and trouble == NO_TROUBLE and not prepared.turned_away and all(map(_allowed, rooms)):
+        return NOTHING_DONE
     acting = [
         (ended.rule, ended.effect)
         for ended, end in zip(evaluated.ends, decision.ends, strict=True)
@@ -89,7 +94,7 @@ def enforce(
     refusal = _refusal(decision, acting, prepared, rooms, trouble, at)
     action = _action_of(refusal, decision)
     would = max(decision.would, action, Action.THROTTLE if any(not room.allowed for room in rooms) else Action.ALLOW)
-    if trouble.would_refuse or prepared.refusing or prepared.unpriced:
+    if trouble.would_refuse or prepared.turned_away:
         would = Action.DENY
     tags = tuple(sorted({effect.tag for _, effect in acting if effect.action is Action.TAG}))
     delay = max((effect.hold for _, effect in acting if effect.action is Action.DELAY), default=0)

@@ -57,6 +57,11 @@ class Prepared:
     values: dict[str, object] = field(default_factory=dict)
     recalled: Asked = field(default_factory=list)
 
+    @property
+    def turned_away(self) -> bool:
+        """Whether a plan limit refuses without being asked."""
+        return bool(self.refusing or self.unpriced)
+
 
 class Engine:
     """One policy, ready to run. Rules and limits in mode `off` are left out.
@@ -71,6 +76,7 @@ class Engine:
         limits = [effect.limit for rule in self.rules.rules for effect in rule.response.effects if effect.limit]
         self._shadows = {id(limit): replace(limit, shadow=True) for limit in limits}  # the policy keeps them, so ids stay true
         self._limits = [limit for limit in policy.limits if limit.mode is not Mode.OFF]
+        self._plans = {plan.limit.id: plan for plan in self._limits}
         rules = self.rules.rules
         counted = {label for rule in rules for measure in rule.measures.values() for label in labels_of(measure)}
         measures = [measure for measure in policy.measures if measure.label in counted]
@@ -203,10 +209,9 @@ class Engine:
             if take.limit.unit is Unit.CONCURRENT:
                 found.append(take)
             elif take.limit.unit is not Unit.REQUESTS:
-                plan = next(plan for plan in self._limits if plan.limit.id == take.limit.id)
-                rest = take.cost - (0 if unused else used(plan, view, take.cost))
+                rest = take.cost - (0 if unused else used(self._plans[take.limit.id], view, take.cost))
                 if rest:
-                    found.append(replace(take, cost=rest))
+                    found.append(Take(take.limit, take.key, rest, take.owner))
         return found
 
     def settle(self, view: View, evaluated: Evaluated) -> Batch:

@@ -6,8 +6,9 @@ views never mix: the enforced one, which shadow rules cannot touch, and the woul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final
 
 from gateway.decision import Action, Mode, RuleEnd, Verdict
@@ -223,6 +224,12 @@ class _Lacking:
     labels: tuple[str, ...]
     usual: tuple[tuple[type, type], ...]
     ends: dict[tuple[type, ...], Ended] = field(default_factory=dict)
+    read: Callable[[Mapping[str, object]], tuple[object, ...]] = field(init=False, repr=False, compare=False)
+    read_measures: Callable[[Mapping[str, object]], tuple[object, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "read", reader(self.signals))
+        object.__setattr__(self, "read_measures", reader(self.labels))
 
     @classmethod
     def of(cls, rule: Rule) -> _Lacking | None:
@@ -240,8 +247,16 @@ class _Lacking:
 
     def classes(self, view: View, measured: Mapping[str, object]) -> tuple[type, ...]:
         """The class of each value."""
-        get = view.get
-        return tuple([type(get(name)) for name in self.signals] + [type(measured.get(label)) for label in self.labels])
+        try:
+            return tuple(map(type, self.read(view.resolved) + self.read_measures(measured)))
+        except KeyError:  # not all of them have been looked at
+            found = [*map(view.get, self.signals), *map(measured.get, self.labels)]
+            return tuple(map(type, found))
+
+
+def reader(names: tuple[str, ...]) -> Callable[[Mapping[str, object]], tuple[object, ...]]:
+    """What reads the values of these names, in their order. It raises KeyError where one is not there."""
+    return itemgetter(*names) if len(names) > 1 else lambda values: tuple([values[name] for name in names])
 
 
 def _walked(rule: Rule, view: View, measured: Mapping[str, object]) -> Truth:

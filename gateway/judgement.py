@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.decision import Mode, Outcome
 from gateway.engine import Engine, Evaluated
@@ -11,8 +12,7 @@ from gateway.signals import View
 from gateway.state.operations import Take
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """The ids of one exchange's spans, as integers.
 
     parent: the caller's span, 0 where it sent no usable trace context; asked: whether the caller's trace is sampled.

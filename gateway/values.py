@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 import iso3166
@@ -135,8 +136,14 @@ def duration_text(microseconds: int) -> str:
 
 def timestamp_text(microseconds: int) -> str:
     """RFC 3339 in UTC with six decimals, so that the text reads back to the same microsecond."""
-    moment = _EPOCH + timedelta(microseconds=microseconds)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    seconds, rest = divmod(microseconds, SECOND)
+    return f"{_second_text(seconds)}.{rest:06d}Z"
+
+
+@lru_cache(1_024)
+def _second_text(seconds: int) -> str:
+    """A whole second: many exchanges are of the same one, and windows of limits end at few."""
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def parse_duration(literal: object) -> int:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from operator import attrgetter, itemgetter
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from gateway.decision import Decision, Outcome, Refusal, Room, RuleEnd, Verdict
 from gateway.declarations import Standing, standing_of
+from gateway.evaluation import reader
 from gateway.facts import Answer, End, Facts
 from gateway.judgement import Judgement
 from gateway.signals import Signal, View
@@ -25,6 +26,7 @@ VERSION: Final = 1
 LONGEST_PATH: Final = 512
 LONGEST_METHOD: Final = 32
 SHAPES: Final = 1_024  # layouts kept: exchanges judged by one policy resolve few different sets of signals
+Reader = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 _AS_THEY_ARE: Final = frozenset({str, bool, float})  # whose JSON form is the value itself, whatever the type of the signal
 _USAGE: Final = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 _used: Final = attrgetter(*_USAGE)
@@ -143,57 +145,59 @@ def _exchange(facts: Facts) -> dict[str, Any]:
 
 def _signals(view: View, after: frozenset[str]) -> dict[str, Any]:
     """The signals by what became of them, each in the order of names. after: those that stand with the answer."""
-    told, catalogue = _ordered(view.resolved), view.catalogue
-    kinds = tuple(map(type, told.values()))
-    missing, failed, shaped = _apart(tuple(told), kinds)
-    lacked = {name: told.pop(name).reason for name in missing}
-    broken = {name: told.pop(name).reason for name in failed}
-    for name in shaped:
-        told[name] = catalogue[name].type.plain(told[name])
-    for name in told.keys() & after:
-        del told[name]
-    found = {"signals": told, "missing": lacked}
-    return {**found, "failed": broken} if broken else found
+    values: dict[str, Any] = view.resolved
+    laid = _laid_out(tuple(values), tuple(map(type, values.values())), after)
+    told = dict(zip(laid.told, laid.read(values), strict=True))
+    for name in laid.shaped:
+        told[name] = view.catalogue[name].type.plain(told[name])
+    found = {"signals": told, "missing": {name: values[name].reason for name in laid.missing}}
+    return {**found, "failed": {name: values[name].reason for name in laid.failed}} if laid.failed else found
 
 
 def _measures(measures: Mapping[str, object]) -> dict[str, object]:
-    found = _ordered(measures)
-    if len(kinds := {*map(type, found.values())}) > 1 or int not in kinds:
-        for label, value in found.items():
-            if type(value) is not int:
-                found[label] = _measured(value)
+    laid = _laid_out(tuple(measures), tuple(map(type, measures.values())))
+    found = dict(zip(laid.all, laid.read_all(measures), strict=True))
+    for label in laid.measured:
+        found[label] = _measured(found[label])
     return found
 
 
-def _ordered(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values in the order of records, by name."""
-    names, read = _order(tuple(values))
-    return dict(zip(names, read(values), strict=True))
+class _Layout(NamedTuple):
+    """How values by name are laid out in a record, by name: all of them; those that stand there as values; those that are
+    missing; those that failed. shaped: of those told, signals whose JSON form is another; measured: of all, measures like that.
+    """
+
+    all: tuple[str, ...]
+    read_all: Reader
+    told: tuple[str, ...]
+    read: Reader
+    missing: tuple[str, ...]
+    failed: tuple[str, ...]
+    shaped: tuple[str, ...]
+    measured: tuple[str, ...]
 
 
 @lru_cache(maxsize=SHAPES)
-def _order(names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-    """Names sorted, and what reads their values in that order."""
-    ordered = tuple(sorted(names))
-    return ordered, itemgetter(*ordered) if len(ordered) > 1 else lambda values: tuple([values[name] for name in ordered])
-
-
-@lru_cache(maxsize=SHAPES)
-def _apart(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[tuple[str, ...], ...]:
-    """Of signals with values of these classes: those that are missing, that failed, and whose JSON form is another."""
-    by = dict(zip(names, kinds, strict=True))
-    shaped = tuple([name for name, kind in by.items() if kind not in _AS_THEY_ARE and kind not in (Missing, Failed)])
-    return tuple([name for name in names if by[name] is Missing]), tuple([name for name in names if by[name] is Failed]), shaped
-
-
-@lru_cache(maxsize=4_096)
-def _remembered(end: RuleEnd) -> dict[str, Any]:
-    return rule_end(end)
+def _laid_out(names: tuple[str, ...], kinds: tuple[type, ...], after: frozenset[str] = frozenset()) -> _Layout:
+    """The layout of values of these classes. after: names of those that stand elsewhere, unless they are missing or failed."""
+    by = dict(sorted(zip(names, kinds, strict=True)))
+    told = tuple([name for name, kind in by.items() if kind not in (Missing, Failed) and name not in after])
+    return _Layout(
+        tuple(by), reader(tuple(by)), told, reader(told),
+        missing=tuple([name for name, kind in by.items() if kind is Missing]),
+        failed=tuple([name for name, kind in by.items() if kind is Failed]),
+        shaped=tuple([name for name in told if by[name] not in _AS_THEY_ARE]),
+        measured=tuple([name for name, kind in by.items() if kind in (AtLeast, Missing, Failed)]),
+    )  # fmt: skip
 
 
 def _rule(end: RuleEnd) -> dict[str, Any]:
-    """What a record says of a rule's end; that of errors speaks of values, of which there is no end."""
-    return rule_end(end) if end.error else {**_remembered(end)}
+    """What a record says of a rule's end."""
+    found = end.plain
+    if found is None:
+        found = rule_end(end)
+        object.__setattr__(end, "plain", found)
+    return {**found}
 
 
 def _measured(value: object) -> object:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.audit.trace import begin
 from gateway.decision import Action, Outcome, Public
@@ -61,8 +61,7 @@ class Door:
         return not self.gate.fail.under(self.gate.mode).refuses(Cause.BODY_BEYOND_WINDOW)
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(NamedTuple):
     """Answer this, and do not pass the request on."""
 
     status: int
@@ -70,8 +69,7 @@ class Refuse:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """Pass the request on after `delay` µs. added: headers of ours; rewritten: whether the body was written anew."""
 
     added: Headers

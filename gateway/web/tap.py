@@ -53,15 +53,18 @@ class Tap:
     asked: whether it was us who asked for the usage of a stream (`asking`), so that it must not reach the caller.
     """
 
+    said = ""
+    issued: tuple[str, ...] = ()
+    usage = Usage()
+    events = 0
+    model: str | None = None
+    _searched = 0
+    _lost = False
+
     def __init__(
         self, dialect: Dialect, content_type: str, encoding: str, hearing: Hearing = NOTHING, asked: bool = False
     ) -> None:
-        self.said = ""
-        self.issued: tuple[str, ...] = ()
         self._hearing = hearing
-        self.usage = Usage()
-        self.events = 0
-        self.model: str | None = None
         self._dialect = dialect
         self._events = content_type.startswith("text/event-stream")
         self._readable = self._events or content_type.startswith("application/json")
@@ -72,8 +75,6 @@ class Tap:
         self._skips = self._plain
         self._strip = Strip(dialect) if asked and self._plain else None
         self._held = bytearray()
-        self._searched = 0
-        self._lost = False
 
     @property
     def between_events(self) -> bool:

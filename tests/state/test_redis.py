@@ -482,6 +482,6 @@ def test_remote_judging_gives_what_judging_in_memory_gives(redis_server: Server)
             here, there = memory.judge(asked(moment)), await remote.judge_remote(asked(moment))
             memory.settle(here, Answer())
             await remote.settle_remote(there, Answer())
-            assert replace(here.outcome, id="", reference="") == replace(there.outcome, id="", reference="")
+            assert here.outcome._replace(id="", reference="") == there.outcome._replace(id="", reference="")
 
     with_state(redis_server, use)
