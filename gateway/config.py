@@ -14,12 +14,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.audit.delivery import Endpoint
 from gateway.decision import Mode
 from gateway.disclosure import disclosed
 from gateway.errors import ConfigError, LoadError, Place, Problem, did_you_mean
 from gateway.facts import Cause
 from gateway.failing import Dependency, Fail, FailModes
-from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, AddressHeader, FailWord
+from gateway.literals import header_name
+from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, AddressHeader, Compression, FailWord
 from gateway.strict.document import Node, contents, read
 from gateway.strict.shapes import Problems, mapping
 from gateway.values import SECOND
@@ -99,7 +101,7 @@ class Config:
     largest_body: int
     state: StateSettings
     records: Path | None
-    otlp: str
+    otlp: Endpoint | None
     keep: float
     hash_key: bytes = field(repr=False)
     lasting_key: bool = False
@@ -120,7 +122,7 @@ def default_config(hash_key: bytes | None = None) -> Config:
     key, lasting = (hash_key, True) if hash_key else _hash_key(None, os.environ)
     return Config(
         source="", host="", port=0, policy=(bundled_rules(),), mode=Mode.ENFORCE, upstreams={}, fail=FailModes(),
-        largest_body=LARGEST_BODY, state=StateSettings(), records=None, otlp="", keep=1.0, hash_key=key, lasting_key=lasting,
+        largest_body=LARGEST_BODY, state=StateSettings(), records=None, otlp=None, keep=1.0, hash_key=key, lasting_key=lasting,
         settings={"identity": {"hash_key": key}},
     )  # fmt: skip
 
@@ -141,6 +143,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
             mend = "name the proxies in client_address.trusted_proxies, or remove 'per_address'"
             problems.add(node.at("clients"), "per_address: with 'hops' nobody knows which connections are proxies'", mend)
         _directory(entry["identity"] or {}, node, problems)
+        _otlp((entry["audit"] or {}).get("otlp") or {}, node, problems)
         if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
             problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
     if entry is None or problems.found:
@@ -148,7 +151,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     identity = entry["identity"] or {}
     key, lasting = _hash_key(identity.get("hash_key_file"), os.environ if environ is None else environ)
     fail = _fail(entry["fail"], bool(identity.get("directory")))
-    audit = entry["audit"] or {"records": None, "otlp": "", "keep": 1.0}
+    audit = entry["audit"] or {"records": None, "otlp": None, "keep": 1.0}
     host, port = entry["listen"]
     given = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
     given["identity"]["hash_key"] = key
@@ -157,8 +160,8 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: _upstream(values) for name, values in entry["upstreams"].items()},
         fail=fail, largest_body=entry["largest_body"], state=StateSettings(**(entry["state"] or {})),
-        records=audit["records"] or file.parent / "audit", otlp=audit["otlp"], keep=audit["keep"], hash_key=key,
-        lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
+        records=audit["records"] or file.parent / "audit", otlp=_endpoint(audit["otlp"]), keep=audit["keep"],
+        hash_key=key, lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]),
     )  # fmt: skip
 
@@ -170,6 +173,29 @@ def _upstream(values: Mapping[str, Any]) -> UpstreamSettings:
     usual = {"read": values["read"], "total": values["total"]}
     routes = {name: ((usual | waits)["read"], (usual | waits)["total"]) for name, waits in own.items()}
     return UpstreamSettings(**{**values, "url": urls[0][0], "urls": urls, "routes": routes})
+
+
+def _endpoint(values: Mapping[str, Any] | None) -> Endpoint | None:
+    """Where traces go."""
+    if values is None:
+        return None
+    packed = values["compression"] == Compression.GZIP
+    return Endpoint(values["endpoint"], values["headers"], values["ca_file"], values["timeout"], packed)
+
+
+def _otlp(given: Mapping[str, Any], node: Node, problems: Problems) -> None:
+    """Report settings of a traces endpoint that cannot be meant."""
+    audit = node.value["audit"].value if given and isinstance(node.value, dict) else None
+    written = audit["otlp"] if isinstance(audit, dict) else None
+    if written is None or not isinstance(written.value, dict):
+        return
+    ca_file, endpoint = given["ca_file"], given["endpoint"] or ""
+    if ca_file is not None and not ca_file.is_file():
+        problems.add(written.at("ca_file"), f"ca_file: there is no file {ca_file}", "paths are relative to this file")
+    elif ca_file is not None and endpoint.startswith(("http:", "grpc:")):
+        problems.add(written.at("ca_file"), "ca_file: the endpoint is not asked over TLS", "write https:// or grpcs://")
+    if any(not header_name(name) for name in given["headers"] or ()):
+        problems.add(written.at("headers"), "headers: a name is none of a header", "such as authorization")
 
 
 def _places(node: Node) -> dict[str, Place]:

@@ -96,9 +96,9 @@ class Facts:
     """One exchange as it was asked.
 
     at: microseconds since 1970, handed in by the host or the record. peer: address of the connection's other end;
-    connection: an id that is the same for every exchange on one connection. credential: keyed hash of the presented
-    key. template: the route's path pattern. size: bytes of the body as sent. seen: how many of them were looked at, None
-    for all. cause: why it could not be read, if so.
+    connection: an id that is the same for every exchange on one connection; scheme: http or https, as it came on it.
+    credential: keyed hash of the presented key. template: the route's path pattern. size: bytes of the body as sent. seen: how
+    many of them were looked at, None for all. cause: why it could not be read, if so.
     credentials: how many different keys were presented. looked_up: what the account directory said of the credential; one
     answer for the whole exchange, None where none was asked.
     account: `account.*` values the source already states. recorded: signal values of an audit record (they replace computing).
@@ -126,6 +126,7 @@ class Facts:
     credentials: int = 0
     looked_up: LookedUp | None = field(default=None, repr=False)
     seen: int | None = None
+    scheme: str = "http"
     _first: Mapping[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> str | None:

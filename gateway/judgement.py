@@ -15,7 +15,8 @@ from gateway.state.operations import Take
 class Trace(NamedTuple):
     """The ids of one exchange's spans, as integers.
 
-    parent: the caller's span, 0 where it sent no usable trace context; asked: whether the caller's trace is sampled.
+    parent: the caller's span, 0 where it sent no usable trace context; asked: whether the caller's trace is sampled; state:
+    what other vendors say of the trace (`tracestate`).
     """
 
     trace_id: int
@@ -24,6 +25,7 @@ class Trace(NamedTuple):
     policy: int
     client: int
     asked: bool
+    state: str = ""
 
     def traceparent(self, span: int, sampled: bool) -> str:
         """The W3C header value that makes `span` the parent of what comes next."""

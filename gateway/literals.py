@@ -51,6 +51,27 @@ def http_url(literal: Any) -> str:
     return url
 
 
+def otlp_url(literal: Any) -> str:
+    """Where spans go: OTLP over HTTP, or over gRPC."""
+    url = plain_url(literal)
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?|grpcs?://[^\s/?#@]+:\d+", url):
+        raise ValueError(
+            f"{literal!r} is no OTLP endpoint; write it as http://127.0.0.1:4318/v1/traces or grpc://127.0.0.1:4317"
+        )
+    return url
+
+
+def header_value(literal: Any) -> str:
+    if not isinstance(literal, str) or not re.fullmatch(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?", literal):
+        raise ValueError("is no value of a header; write visible ASCII on one line")  # it may be a secret: not repeated
+    return literal
+
+
+def header_name(name: str) -> bool:
+    """Whether this can be the name of a header."""
+    return _HEADER.fullmatch(name) is not None
+
+
 def upstream_url(literal: Any) -> str:
     url = http_url(literal)
     if urlsplit(url).username is not None:  # it may be a password: the URL is not repeated

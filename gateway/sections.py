@@ -15,11 +15,12 @@ from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
 from gateway.language.responses import link_of
 from gateway.literals import (
     declaring_link,
-    http_url,
+    header_value,
     ja4_header,
     listening,
     network,
     or_elsewhere,
+    otlp_url,
     proxy_url,
     size,
     source,
@@ -36,6 +37,7 @@ from gateway.strict.shapes import (
     mapping,
     number,
     one_of,
+    one_or_mapping,
     one_or_more,
     path,
     scalar,
@@ -116,9 +118,28 @@ _IDENTITY: Final = {
     "cache": Field(mapping(_CACHE, "cache"), default=_defaults(_CACHE), doc="of SQL and https directories"),
     "hash_key_file": Field(path("hash_key_file"), doc="a file whose bytes are the secret key of all hashes"),
 }
+
+
+class Compression(StrEnum):
+    """How requests to an OTLP endpoint are compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+
+
+_OTLP: Final = {
+    "endpoint": Field(scalar(otlp_url, "endpoint"), required=True, doc="http(s)://host:4318/v1/traces or grpc(s)://host:4317"),
+    "headers": Field(entries(or_elsewhere(scalar(header_value, "a header")), "headers"), default={}, doc="sent along"),
+    "ca_file": Field(path("ca_file"), doc="authorities whose certificates are believed, in place of the system's"),
+    "timeout": Field(scalar(parse_duration, "timeout"), default=5 * SECOND, doc="for one request"),
+    "compression": Field(one_of(Compression, "compression"), default=Compression.NONE, doc="none or gzip"),
+}
 _AUDIT: Final = {
     "records": Field(path("records"), doc="folder of the ledger of audit records"),
-    "otlp": Field(scalar(http_url, "otlp"), default="", doc="OTLP/HTTP traces URL, such as http://127.0.0.1:4318/v1/traces"),
+    "otlp": Field(
+        one_or_mapping(scalar(otlp_url, "otlp"), "endpoint", _OTLP, "otlp"),
+        doc="where traces go: http://127.0.0.1:4318/v1/traces, grpc://127.0.0.1:4317, or a mapping with 'endpoint'",
+    ),
     "keep": Field(number("keep", 0, 1), default=1.0, doc="share of allows and observes whose traces are kept"),
 }
 _STATE: Final = {

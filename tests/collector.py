@@ -1,23 +1,37 @@
-"""A real OTLP/HTTP traces endpoint on loopback, built on the protocol's own messages."""
+"""Real OTLP traces endpoints on loopback, over HTTP and over gRPC, built on the protocol's own messages."""
 
 from __future__ import annotations
 
 import gzip
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+
+CODES = {400: grpc.StatusCode.INVALID_ARGUMENT, 503: grpc.StatusCode.UNAVAILABLE, 401: grpc.StatusCode.UNAUTHENTICATED}
 
 
 class Collector:
-    """Receives spans. `status` other than 200 refuses them."""
+    """Receives spans. `status` other than 200 refuses them, `refusals` of that so many times only; `rejected` are not taken of
+    each request; while `stalled`, nobody is answered. headers: those of each request; sizes: bytes of each, as sent."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
-        self.status = 200
+        self.headers: list[dict[str, str]] = []
+        self.sizes: list[int] = []
+        self.status, self.refusals, self.rejected, self.retry_after = 200, 1_000_000, 0, ""
+        self.stalled = threading.Event()
+        self.let_go = threading.Event()
         self.url = ""
 
     def spans(self) -> list[Any]:
@@ -26,39 +40,99 @@ class Collector:
     def raw(self) -> bytes:
         return b"".join(request.SerializeToString() for request in self.requests)
 
+    def asked(self) -> int:
+        """The status of the next answer."""
+        if self.stalled.is_set():
+            self.let_go.wait()
+        if self.status != 200 and self.refusals:
+            self.refusals -= 1
+            return self.status
+        return 200
+
+    def taken(self) -> ExportTraceServiceResponse:
+        answer = ExportTraceServiceResponse()
+        if self.rejected:
+            answer.partial_success.rejected_spans = self.rejected
+            answer.partial_success.error_message = "too old"
+        return answer
+
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """A collector that listens while the block runs."""
+    """An HTTP collector that listens while the block runs."""
     found = Collector()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             data = self.rfile.read(int(self.headers["content-length"]))
+            found.headers.append({name.lower(): value for name, value in self.headers.items()})
+            found.sizes.append(len(data))
             if self.headers.get("content-encoding") == "gzip":
                 data = gzip.decompress(data)
-            if found.status == 200:
+            status = found.asked()
+            if status == 200:
                 found.requests.append(ExportTraceServiceRequest.FromString(data))
-            body = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(found.status)
+            body = found.taken().SerializeToString()
+            self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(body)))
+            if found.retry_after:
+                self.send_header("retry-after", found.retry_after)
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *args: object) -> None:
+            pass  # a client that gave up on us
+
+    server = Server(("127.0.0.1", 0), Handler)
     found.url = f"http://127.0.0.1:{server.server_port}/v1/traces"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield found
     finally:
+        found.let_go.set()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def grpc_collector(chain: tuple[Path, Path] | None = None) -> Iterator[Collector]:
+    """A gRPC collector. chain: files of key and certificate, where it speaks TLS."""
+    found = Collector()
+
+    class Service(TraceServiceServicer):  # type: ignore[misc]
+        def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
+            found.headers.append({name: str(value) for name, value in context.invocation_metadata()})
+            status = found.asked()
+            if status != 200:
+                context.abort(CODES[status], "refused")
+            found.requests.append(request)
+            return found.taken()
+
+    server = grpc.server(ThreadPoolExecutor(4))
+    add_TraceServiceServicer_to_server(Service(), server)
+    if chain is not None:
+        key, certificate = (file.read_bytes() for file in chain)
+        port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))
+        found.url = f"grpcs://localhost:{port}"
+    else:
+        found.url = f"grpc://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield found
+    finally:
+        found.let_go.set()
+        server.stop(None).wait()
 
 
 def attributes(span: Any) -> dict[str, Any]:

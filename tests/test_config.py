@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.delivery import Endpoint
 from gateway.config import HASH_KEY_VARIABLE, bundled_rules, load_config
 from gateway.decision import Mode
 from gateway.errors import ConfigError, Place
@@ -196,3 +197,36 @@ def test_missing_files_are_named_with_everything_else(tmp_path: Path) -> None:
             )
         ),
     ]  # fmt: skip
+
+
+def test_the_traces_endpoint_is_a_url_or_says_more(tmp_path: Path) -> None:
+    assert config(tmp_path, SMALLEST).otlp is None
+    assert config(tmp_path, SMALLEST + "audit: {otlp: 'HTTP://127.0.0.1:4318'}\n").otlp == Endpoint("http://127.0.0.1:4318")
+    (tmp_path / "ca.pem").write_text("")
+    found = config(
+        tmp_path,
+        SMALLEST + "audit: {otlp: {endpoint: 'grpcs://[::1]:4317', headers: {x-key: {env: KEY}}, ca_file: ca.pem, timeout: 2s,"
+        " compression: gzip}}\n",
+        KEY="secret",
+    )
+    assert found.otlp == Endpoint("grpcs://[::1]:4317", {"x-key": "secret"}, tmp_path / "ca.pem", 2 * SECOND, True)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("'ftp://h'", "is no OTLP endpoint"),
+        ("'grpc://h'", "is no OTLP endpoint"),
+        ("'http://user:word@h/v1'", "is no OTLP endpoint"),
+        ("{headers: {}}", "otlp needs 'endpoint'"),
+        ("{endpoint: 'http://h', headers: {'a b': c}}", "a name is none of a header"),
+        ("{endpoint: 'http://h', headers: {a: 'b\tc'}}", "is no value of a header"),
+        ("{endpoint: 'http://h', compression: zip}", "is none of none, gzip"),
+        ("{endpoint: 'https://h', ca_file: none.pem}", "there is no file"),
+        ("{endpoint: 'http://h', ca_file: gateway.yaml}", "not asked over TLS"),
+    ],
+)
+def test_a_bad_traces_endpoint_is_told(tmp_path: Path, written: str, said: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        config(tmp_path, SMALLEST + f"audit: {{otlp: {written}}}\n")
+    assert said in str(found.value)

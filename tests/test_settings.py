@@ -161,3 +161,17 @@ def test_what_is_wrong_with_several_upstreams(url: str, message: str, tmp_path: 
         loaded(tmp_path, f"upstreams: {{openai: {{url: {url}}}}}\n")
     assert message in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_headers_of_the_traces_endpoint_are_never_printed(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"Bearer {SECRET}-a")
+    audit = (
+        "audit: {otlp: {endpoint: 'grpc://127.0.0.1:4317', headers: {authorization: {file: token}, x-key: " + SECRET + "}}}\n"
+    )
+    found = printed(tmp_path, SMALLEST + audit)
+    assert "otlp: {endpoint: grpc://127.0.0.1:4317, headers: {authorization: '***', x-key: '***'}}" in found.output
+    assert SECRET not in found.output
+    endpoint = loaded(tmp_path, SMALLEST + audit).otlp
+    assert endpoint is not None
+    assert endpoint.headers == {"authorization": f"Bearer {SECRET}-a", "x-key": SECRET}
+    assert SECRET not in repr(endpoint)

@@ -1,207 +1,127 @@
 """OpenTelemetry spans: SERVER → policy → and, when the request went upstream, CLIENT.
 
-Built from settled records by the trail's thread, never on the hot path, with ids drawn when the exchange was judged. Names
-are the current semantic conventions': `http.*`, `client.*`, `gen_ai.*` on the model call only, `security_rule.*` on one
-event per matched rule. Sampling was decided at judge time, so everything that arrives here is exported.
+Laid out from settled records by the trail's thread, never on the hot path, with ids drawn when the exchange was judged.
+`conventions` says what stands in them; the policy span has one event for each rule that matched, with its evidence. Sampling
+was decided at judge time, so everything that arrives here is exported, as far as the endpoint keeps up (`delivery`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
-from opentelemetry import trace as api
-from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from gateway.facts import Answer, End, Facts
-from gateway.judgement import Judgement, Trace
+from gateway.audit.conventions import (
+    CALL,
+    CLIENT,
+    EVIDENCE,
+    OTHER,
+    POLICY,
+    RULE,
+    SERVER,
+    Attribute,
+    Matched,
+    Settled,
+    Subject,
+    method_of,
+    operation_of,
+)  # fmt: skip
+from gateway.audit.delivery import Delivery, Endpoint
+from gateway.audit.otlp import MOST_EVENTS, Kind, Pairs, Place, event, pairs, request_of, span
+from gateway.audit.senders import Beginning, sender_of
+from gateway.decision import RuleEnd, Verdict
+from gateway.facts import Answer
+from gateway.judgement import Judgement
 from gateway.readings import rule_values
 from gateway.values import Failed, Missing
 
 SCOPE: Final = "sluicegate"
-ONE_US: Final = 1_000
+ONE_US: Final = 1_000  # ns
+EVENT: Final = "security_rule.match"
+MOST_FIXED: Final = 8_192  # ends of rules of which is kept what is said of them
+Server = tuple[str, int]
 
 
-class PresetIds(IdGenerator):
-    """Hands out the ids that were drawn when the exchange was judged. Used by one thread only."""
-
-    trace_id = 0
-    span_id = 0
-
-    def generate_trace_id(self) -> int:
-        return self.trace_id
-
-    def generate_span_id(self) -> int:
-        return self.span_id
-
-
-class CountingExporter(SpanExporter):
-    """An exporter that counts what it delivered and what it lost."""
-
-    def __init__(self, inner: SpanExporter) -> None:
-        self.inner = inner
-        self.exported = self.lost = 0
-        self.problem = ""
-
-    def export(self, spans: Any) -> SpanExportResult:
-        try:
-            result = self.inner.export(spans)
-        except Exception as error:  # an exporter may be third-party code; what it cannot send is lost and counted
-            result, self.problem = SpanExportResult.FAILURE, f"{type(error).__name__}: {error}"
-        if result is SpanExportResult.SUCCESS:
-            self.exported += len(spans)
-            self.problem = ""
-        else:
-            self.lost += len(spans)
-            self.problem = self.problem or f"the traces endpoint takes nothing; {self.lost} spans lost"
-        return result
-
-    def shutdown(self) -> None:
-        self.inner.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self.inner.force_flush(timeout_millis)
+def beginning_of(service: str = SCOPE) -> Beginning:
+    """What every request begins with: the resource, as the SDK finds it (`OTEL_RESOURCE_ATTRIBUTES` too), and the scope."""
+    return request_of(Resource.create({"service.name": service}).attributes, SCOPE, version("sluicegate"))  # type: ignore[arg-type]
 
 
 class OtelSpans:
-    """Builds and exports spans. endpoint: an OTLP/HTTP traces URL; exporter: something else to export to."""
+    """Lays out spans and has them delivered. servers: the upstream of each protocol that has but one, as host and port."""
 
-    def __init__(self, endpoint: str = "", service: str = SCOPE, exporter: SpanExporter | None = None) -> None:
-        self._exporter = CountingExporter(exporter or OTLPSpanExporter(endpoint=endpoint, timeout=5))
-        self._ids = PresetIds()
-        self._made = 0
-        self._provider = TracerProvider(
-            sampler=ALWAYS_ON,
-            id_generator=self._ids,
-            resource=Resource.create({"service.name": service}),
-            shutdown_on_exit=False,
-        )
-        self._processor = BatchSpanProcessor(self._exporter, max_queue_size=8_192, schedule_delay_millis=500)
-        self._provider.add_span_processor(self._processor)
-        self._tracer = self._provider.get_tracer(SCOPE)
+    def __init__(self, endpoint: Endpoint, servers: Mapping[str, Server] | None = None) -> None:
+        self._delivery = Delivery(sender_of(endpoint, beginning_of()))
+        self._servers = servers or {}
+        self._fixed: dict[RuleEnd, tuple[bytes, ...]] = {}
+        self._policy = ""
 
-    def emit(self, judgement: Judgement, answer: Answer, entry: dict[str, Any]) -> None:
+    def emit(self, judgement: Judgement, answer: Answer, entry: Mapping[str, Any]) -> None:
         """The spans of one exchange."""
-        trace = judgement.trace
-        assert trace is not None
-        start = judgement.facts.at * ONE_US
-        end = start + (answer.duration or 0) * ONE_US
-        judged = start + judgement.judged_in
-        server = self._span(trace, trace.server, trace.parent, _server_name(judgement.facts), SpanKind.SERVER, start)
-        server.set_attributes(_server_attributes(judgement, answer, entry))
-        policy = self._span(trace, trace.policy, trace.server, "sluice.judge", SpanKind.INTERNAL, start)
-        policy.set_attributes(_policy_attributes(entry))
-        for rule in entry["rules"]:
-            if rule["verdict"] == "match":
-                policy.add_event("security_rule.match", _rule_attributes(judgement, rule), timestamp=judged)
-        policy.end(end_time=judged)
-        if judgement.outcome.refusal is None:
-            self._client(trace, judgement, answer, entry, judged, end)
-        if answer.status is not None and answer.status >= 500:
-            server.set_status(Status(StatusCode.ERROR))
-        server.end(end_time=end)
-
-    def flush(self) -> None:
-        self._provider.force_flush()
+        self._delivery.put(self.laid_out(judgement, answer, entry))
 
     def close(self) -> None:
-        self._provider.shutdown()
+        self._delivery.close()
 
     def health(self) -> dict[str, object]:
-        dropped = max(0, self._made - self._exporter.exported - self._exporter.lost)
-        counts = {"made": self._made, "exported": self._exporter.exported, "lost": self._exporter.lost, "not_yet": dropped}
-        return {**counts, "problem": self._exporter.problem}
+        return self._delivery.health()
 
-    def _client(self, trace: Trace, judgement: Judgement, answer: Answer, entry: dict[str, Any], start: int, end: int) -> None:
-        call = judgement.facts.call
-        name = f"{call.operation} {call.model or ''}".strip() if call else judgement.facts.method
-        client = self._span(trace, trace.client, trace.server, name, SpanKind.CLIENT, start)
-        client.set_attributes(_call_attributes(judgement, answer))
-        if answer.end not in (End.COMPLETE, End.REFUSED):
-            client.set_attribute("error.type", str(answer.end))
-            client.set_status(Status(StatusCode.ERROR, str(answer.end)))
-        client.end(end_time=end)
+    def laid_out(self, judgement: Judgement, answer: Answer, entry: Mapping[str, Any]) -> list[bytes]:
+        """The spans of one exchange as bytes: SERVER, policy and, where the request went upstream, CLIENT."""
+        trace, facts = judgement.trace, judgement.facts
+        assert trace is not None
+        settled = Settled(judgement, answer, entry, self._servers.get(facts.protocol or ""))
+        start = facts.at * ONE_US
+        judged, end = start + judgement.judged_in, start + (answer.duration or 0) * ONE_US
+        method = method_of(facts)
+        known = "HTTP" if method is OTHER else method
+        server = span(
+            Place(trace.trace_id, trace.server, trace.parent, trace.state, remote=trace.parent != 0),
+            f"{known} {facts.template}" if facts.template else known, Kind.SERVER, (start, end), _pairs(SERVER, settled),
+            failed="" if answer.status is not None and answer.status >= 500 else None,
+        )  # fmt: skip
+        inner = span(
+            Place(trace.trace_id, trace.policy, trace.server, trace.state), "sluice.judge", Kind.INTERNAL, (start, judged),
+            _pairs(POLICY, settled), self._events(judgement, judged),
+        )  # fmt: skip
+        if judgement.outcome.refusal is not None:
+            return [server, inner]
+        table = (*CALL, *CLIENT) if facts.call is not None else CLIENT
+        failed = settled.failed if settled.failed else "" if (answer.status or 0) >= 400 else None
+        client = span(
+            Place(trace.trace_id, trace.client, trace.server, trace.state), _call_name(settled, known), Kind.CLIENT,
+            (judged, end), _pairs(table, settled), failed=failed,
+        )  # fmt: skip
+        return [server, inner, client]
 
-    def _span(self, trace: Trace, span_id: int, parent: int, name: str, kind: SpanKind, start: int) -> api.Span:
-        self._ids.trace_id, self._ids.span_id = trace.trace_id, span_id
-        context = Context()
-        if parent:
-            above = SpanContext(trace.trace_id, parent, is_remote=parent == trace.parent, trace_flags=TraceFlags(1))
-            context = api.set_span_in_context(NonRecordingSpan(above), context)
-        self._made += 1
-        return self._tracer.start_span(_sendable(name), context=context, kind=kind, start_time=start)
+    def _events(self, judgement: Judgement, at: int) -> Sequence[bytes]:
+        """One for each rule that matched; where there are too many, the strongest come first and the others are counted."""
+        ends = [end for end in judgement.outcome.decision.ends if end.verdict is Verdict.MATCH]
+        if len(ends) > MOST_EVENTS:
+            ends.sort(key=lambda end: (end.action, end.would), reverse=True)
+        return [event(EVENT, at, self._rule(judgement, end)) for end in ends]
 
+    def _rule(self, judgement: Judgement, end: RuleEnd) -> Pairs:
+        found = pairs((EVIDENCE + name, shown) for name, shown in evidence(judgement, end.rule).items())
+        return Pairs([*self._said(judgement, end), *found.encoded], found.dropped)
 
-def _sendable(value: Any) -> Any:
-    """The value without what no exporter can encode: halves of surrogate pairs, which JSON lets callers send."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-
-
-def _server_name(facts: Facts) -> str:
-    return f"{facts.method} {facts.template}" if facts.template else facts.method
-
-
-def _server_attributes(judgement: Judgement, answer: Answer, entry: Mapping[str, Any]) -> dict[str, Any]:
-    facts, signals = judgement.facts, entry["signals"]
-    found = {
-        "http.request.method": facts.method,
-        "url.path": facts.path,
-        "network.protocol.version": facts.http_version,
-        "http.response.status_code": answer.status,
-        "http.request.body.size": facts.size,
-        "client.address": signals.get("client.ip"),
-        "geo.country.iso_code": signals.get("client.country"),
-        "user_agent.original": facts.header("user-agent"),
-        "http.route": facts.template,
-        "error.type": str(answer.status) if answer.status and answer.status >= 500 else None,
-        "sluice.reference": judgement.outcome.reference,
-    }
-    return {name: _sendable(value) for name, value in found.items() if value is not None}
-
-
-def _policy_attributes(entry: Mapping[str, Any]) -> dict[str, Any]:
-    rules = entry["rules"]
-    told = {
-        "sluice.asked": [asked["kind"] for asked in entry["outcome"].get("asked", ())],
-        "sluice.workloads": [workload["id"] for workload in entry.get("workloads", ()) if workload["covers"]],
-    }
-    return {name: value for name, value in told.items() if value} | {
-        "sluice.decision.id": entry["id"],
-        "sluice.policy.digest": entry["policy"]["digest"],
-        "sluice.policy.version": entry["policy"]["version"],
-        "sluice.action": entry["outcome"]["action"],
-        "sluice.would": entry["outcome"]["would"],
-        "sluice.rules.matched": [rule["id"] for rule in rules if rule["verdict"] == "match"],
-        "sluice.rules.unknown": [rule["id"] for rule in rules if rule["verdict"] == "unknown"],
-        "sluice.rules.error": [rule["id"] for rule in rules if rule["verdict"] == "error"],
-    }
-
-
-def _rule_attributes(judgement: Judgement, end: Mapping[str, Any]) -> dict[str, Any]:
-    rule = judgement.engine.policy.rule(end["id"])
-    assert rule is not None
-    found: dict[str, Any] = {
-        "security_rule.name": rule.id,
-        "security_rule.description": rule.title,
-        "security_rule.category": rule.family,
-        "security_rule.ruleset.name": rule.pack,
-        "security_rule.version": str(judgement.engine.policy.packs[rule.pack]),
-        "sluice.rule.mode": end["mode"],
-        "sluice.rule.action": end["action"],
-        "sluice.rule.would": end["would"],
-    }
-    if rule.references:
-        found["security_rule.reference"] = rule.references[0]
-    for name, shown in evidence(judgement, rule.id).items():
-        found[f"sluice.evidence.{name}"] = _sendable(shown)
-    return found
+    def _said(self, judgement: Judgement, end: RuleEnd) -> tuple[bytes, ...]:
+        """What an event says of the rule itself, which is the same for every match of it: laid out once for each policy."""
+        policy = judgement.engine.policy
+        if policy.digest != self._policy:
+            self._fixed.clear()
+            self._policy = policy.digest
+        found = self._fixed.get(end)
+        if found is None:
+            rule = policy.rule(end.rule)
+            assert rule is not None
+            matched = Matched(rule, end, policy.packs[rule.pack])
+            found = tuple(_pairs(RULE, matched).encoded)
+            if len(self._fixed) < MOST_FIXED:
+                self._fixed[end] = found
+        return found
 
 
 def evidence(judgement: Judgement, rule_id: str) -> dict[str, str]:
@@ -219,22 +139,14 @@ def evidence(judgement: Judgement, rule_id: str) -> dict[str, str]:
     return shown
 
 
-def _call_attributes(judgement: Judgement, answer: Answer) -> dict[str, Any]:
-    facts, usage = judgement.facts, answer.usage
-    call = facts.call
-    found: dict[str, Any] = {"http.request.method": facts.method, "http.response.status_code": answer.status}
-    if call is not None:
-        found |= {
-            "gen_ai.operation.name": call.operation,
-            "gen_ai.provider.name": facts.protocol,
-            "gen_ai.request.model": call.model,
-            "gen_ai.request.max_tokens": call.parameters.get("max_tokens"),
-            "gen_ai.request.temperature": call.parameters.get("temperature"),
-            "gen_ai.request.stream": call.stream,
-            "gen_ai.response.model": answer.model,
-            "gen_ai.usage.input_tokens": usage.input_tokens,
-            "gen_ai.usage.output_tokens": usage.output_tokens,
-            "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
-            "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
-        }
-    return {name: _sendable(value) for name, value in found.items() if value is not None}
+def _pairs(table: Sequence[Attribute[Subject]], subject: Subject) -> Pairs:
+    return pairs([(one.name, one.read(subject)) for one in table])
+
+
+def _call_name(settled: Settled, method: str) -> str:
+    """The name of a call. With its model only where the upstream knows it: callers can invent names of models without end."""
+    call, status = settled.call, settled.answer.status
+    if call is None:
+        return method
+    knows = call.model and status is not None and status < 400
+    return f"{operation_of(settled.facts)} {call.model}" if knows else operation_of(settled.facts)

@@ -120,9 +120,11 @@ class Trail:
     def health(self) -> dict[str, object]:
         shown = {"written": self.written, "waiting": len(self._waiting), "spilled": self.spilled, "failed": self.failed}
         ledger = self._ledger.health() if self._ledger is not None else {}
-        spans = self._spans.health() if self._spans else {}
-        problem = self._refusal or self.problem or str(spans.get("problem", ""))
-        return {**shown, **ledger, **({"spans": spans} if spans else {}), "problem": problem}
+        return {**shown, **ledger, "problem": self._refusal or self.problem}
+
+    def traces(self) -> dict[str, object] | None:
+        """The health of the export of spans, whose trouble is nobody's but its own; None where none are exported."""
+        return self._spans.health() if self._spans is not None else None
 
     def _run(self) -> None:
         while not self._stop.wait(PAUSE):

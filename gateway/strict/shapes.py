@@ -186,6 +186,18 @@ def one_or_more(single: Read, entry: Read, what: str) -> Shape:
     return Shape(read, {"anyOf": [schema_of(single), several.schema]})
 
 
+def one_or_mapping(single: Read, key: str, fields: Mapping[str, Field], what: str) -> Shape:
+    """A mapping with these keys, or the value of one of them alone; returns a dict with every key, defaults filled in."""
+    whole_of = mapping(fields, what)
+
+    def read(node: Node, problems: Problems) -> dict[str, Any] | None:
+        if isinstance(node.value, dict):
+            return whole_of(node, problems)  # type: ignore[no-any-return]
+        return {name: one.default for name, one in fields.items()} | {key: single(node, problems)}
+
+    return Shape(read, {"anyOf": [schema_of(single), whole_of.schema]})
+
+
 def text(what: str, longest: int = 2_000) -> Shape:
     """Text of at most `longest` characters, of which at least one can be seen."""
 

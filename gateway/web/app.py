@@ -83,6 +83,8 @@ class Process:
         registry = self.assembly.registry
         parts: dict[str, dict[str, object]] = {name: thing.health() for name, thing in registry.watched.items()}
         parts["audit"] = self.trail.health()
+        if (traces := self.trail.traces()) is not None:
+            parts["traces"] = traces  # an endpoint that takes no spans keeps nobody from being served
         parts["state"] = {**self.gate.state.health(), "failures": self.gate.state_failures, "leases": self.gate.leases}
         problems = [f"{name}: {part['problem']}" for name, part in parts.items() if part.get("problem")]
         if not self.assembly.config.lasting_key:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from gateway.audit.trail import Trail
 from gateway.config import Config, StateSettings, default_config, load_config
@@ -162,13 +163,18 @@ def open_state(settings: StateSettings) -> MemoryState | RemoteState:
 
 
 def _open_trail(config: Config) -> Trail | None:
-    if config.records is None and not config.otlp:
-        return None
-    if not config.otlp:
-        return Trail(config.records)
+    if config.otlp is None:
+        return Trail(config.records) if config.records is not None else None
     from gateway.audit.spans import OtelSpans  # heavy to import, and only needed where traces are exported
 
-    return Trail(config.records, OtelSpans(config.otlp))
+    return Trail(config.records, OtelSpans(config.otlp, _servers(config)))
+
+
+def _servers(config: Config) -> dict[str, tuple[str, int]]:
+    """Host and port of the upstream of each protocol that has but one."""
+    single = {name: urlsplit(upstream.url) for name, upstream in config.upstreams.items() if len(upstream.urls) == 1}
+    usual = {"http": 80, "https": 443}
+    return {name: (url.hostname or "", url.port or usual[url.scheme]) for name, url in single.items()}
 
 
 def _to_operators(text: str) -> None:

@@ -32,7 +32,8 @@ _NOT_YET: Final = LookedUp(None, Freshness.UNAVAILABLE)
 class Head:
     """A request line and headers as the host saw them.
 
-    path is unescaped and without query, raw_path as it was sent; header names are lower-case.
+    path is unescaped and without query, raw_path as it was sent; header names are lower-case. scheme: of the connection itself,
+    whatever proxies before it spoke.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Head:
     peer: str | None = None
     connection: str | None = None
     raw_path: str = ""
+    scheme: str = "http"
 
     def header(self, name: str) -> str | None:
         for key, value in self.headers:
@@ -140,7 +142,7 @@ class Intake:
         return Facts(
             at=at, method=head.method, path=told.path,
             http_version=head.http_version, headers=head.headers, peer=head.peer,
-            connection=head.connection, credential=told.credential, credentials=told.keyed.different,
+            connection=head.connection, scheme=head.scheme, credential=told.credential, credentials=told.keyed.different,
             protocol=dialect.name if dialect else None, route=route.name if route else None,
             template=route.path if route else None,
             size=size if size is not None else len(body.raw or b""), body=raw, keys=keys, call=call, cause=cause,

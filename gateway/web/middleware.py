@@ -30,6 +30,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DRAIN: Final = 128 * 2**20
+_SCHEMES: Final = {"https": "https", "wss": "https"}
 
 
 @dataclass(slots=True)
@@ -187,6 +188,7 @@ def head_of(scope: Scope) -> Head:
         peer=client[0] if client else None,
         connection=connection,
         raw_path=(scope.get("raw_path") or b"").decode("latin-1").removeprefix(below),
+        scheme=_SCHEMES.get(scope.get("scheme", "http"), "http"),
     )
 
 

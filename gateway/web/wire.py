@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.audit.trace import HEADERS as CONTEXT
 from gateway.credentials import carries
 from gateway.web.exchange import OWN_PREFIX, Headers, replaced
 
@@ -144,4 +145,4 @@ def _whole(lines: list[bytes], count: int) -> bytes:
 
 def _ours(name: str) -> bool:
     """Headers that the gateway wrote or judged a caller by, which a caller must not be able to name away."""
-    return name.startswith(OWN_PREFIX) or name == "traceparent" or carries(name)
+    return name.startswith(OWN_PREFIX) or name in CONTEXT or carries(name)

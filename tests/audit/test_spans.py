@@ -9,6 +9,7 @@ from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from gateway.audit.delivery import Endpoint
 from gateway.audit.spans import OtelSpans
 from gateway.audit.trace import begin
 from gateway.audit.trail import Trail
@@ -77,7 +78,7 @@ def settle(
     trail = Trail(None, spans)
     gate = Gate(policy(*packs), CATALOGUE, sink=trail)
     judgement = gate.judge(exchange)
-    judgement.trace, judgement.kept = begin(parent), kept
+    judgement.trace, judgement.kept = begin([("traceparent", parent)] if parent else []), kept
     gate.settle(judgement, answer or Answer(200, Usage(12, 34, 5), End.COMPLETE, "m-1-2026", 1_500, 9_000))
     trail.close()
     return judgement.outcome.reference
@@ -85,7 +86,7 @@ def settle(
 
 def exported(act: Callable[[OtelSpans], object]) -> tuple[Collector, list[Any]]:
     with collector() as endpoint:
-        spans = OtelSpans(endpoint.url)
+        spans = OtelSpans(Endpoint(endpoint.url))
         act(spans)
     return endpoint, endpoint.spans()
 
@@ -194,7 +195,7 @@ def test_prompts_and_keys_appear_nowhere() -> None:
 def test_losses_are_counted() -> None:
     with collector() as endpoint:
         endpoint.status = 400
-        spans = OtelSpans(endpoint.url)
+        spans = OtelSpans(Endpoint(endpoint.url))
         settle(spans)
     assert spans.health()["lost"] == 3
     assert spans.health()["exported"] == 0
@@ -202,10 +203,10 @@ def test_losses_are_counted() -> None:
 
 def test_records_go_to_the_file_as_well(tmp_path: Path) -> None:
     with collector() as endpoint:
-        trail = Trail(tmp_path / "audit", OtelSpans(endpoint.url))
+        trail = Trail(tmp_path / "audit", OtelSpans(Endpoint(endpoint.url)))
         gate = Gate(policy(PACK), CATALOGUE, sink=trail)
         judgement = gate.judge(Facts(at=START, call=Call("chat", "m", messages=(Message("user", "SECRET"),))))
-        judgement.trace = begin(None)
+        judgement.trace = begin([])
         gate.settle(judgement, Answer(200))
         trail.close()
     (entry,) = ledger(tmp_path / "audit")
@@ -235,7 +236,7 @@ def test_text_that_no_exporter_can_encode_costs_nobody_a_span() -> None:
         trail = Trail(None, otel)
         gate = Gate(policy(PACK), CATALOGUE, sink=trail)
         judgement = gate.judge(Facts(at=START, call=call))
-        judgement.trace = begin(None)
+        judgement.trace = begin([])
         gate.settle(judgement, Answer(200, model=model))
         trail.flush()
 

@@ -56,4 +56,4 @@ def test_one_trace_from_caller_to_upstream(tmp_path: Path) -> None:
         assert "CANARY" not in output
     health = process.health()["parts"]
     assert isinstance(health, dict)
-    assert health["audit"]["spans"] == {"made": 5, "exported": 5, "lost": 0, "not_yet": 0, "problem": ""}
+    assert health["traces"] == {"made": 5, "exported": 5, "lost": 0, "waiting": 0, "problem": ""}
