@@ -198,6 +198,7 @@ _ROUTE: Final = {
     "protocol": Field(text("protocol", 40), required=True, doc="whose upstream, credentials and errors it has, such as openai"),
     "judge": Field(text("judge", 80), default="head", doc="head, json, text, or a route of the protocol with such bodies"),
 }
+PLUGIN_SECTIONS: Final = ("identity", "client_address", "geo", "reseller", "declare", "clusters")  # read by plugins
 CONFIG_FIELDS: Final = {
     "listen": Field(scalar(listening, "listen"), default=("127.0.0.1", 8787), doc="address and port"),
     "policy": Field(listing(path("policy"), "policy", empty=False), doc="packs or folders of packs; else the bundled ones"),

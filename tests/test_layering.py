@@ -26,7 +26,7 @@ RANKS = [
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
     {"gateway.audit", "gateway.literals", "gateway.disclosure", "gateway.returns"},
     {"gateway.sections"},
-    {"gateway.gate"},
+    {"gateway.gate", "gateway.consistency"},
     {
         "gateway.config",
         "gateway.web.answers",

@@ -11,7 +11,8 @@ from typing import Any, Final
 import click
 
 from gateway.cli.common import PATHS, fail
-from gateway.config import HASH_KEY_VARIABLE, REMOTE_ONLY, Config, load_config
+from gateway.config import HASH_KEY_VARIABLE, Config, load_config
+from gateway.consistency import REMOTE_ONLY
 from gateway.disclosure import Disclosed, disclosed
 from gateway.errors import SluiceError
 from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail

@@ -12,8 +12,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
-from gateway.audit.trace import HEADERS as CONTEXT
-from gateway.audit.trace import begin, upstream
+from gateway.audit import trace
 from gateway.decision import Action, Outcome, Public
 from gateway.enforcement import CAUSE_ANSWERS
 from gateway.facts import Answer, Cause, End, Facts, Usage
@@ -104,7 +103,7 @@ class Exchange:
         if told.found is not None:
             self.dialect, route = told.found
             self.reads_body, self.route = route.read is not None, route.name
-        self.trace: Trace = begin(head.headers if "traceparent" in told.names else ())
+        self.trace: Trace = trace.begin(head.headers if "traceparent" in told.names else ())
         length = declared_length(head.header("content-length") if "content-length" in told.names else None)
         self.gathering = Gathering(door.largest, door.window, door.passes_beyond, length)
         self.feed: Callable[[bytes], None] = self.gathering.feed
@@ -172,7 +171,7 @@ class Exchange:
         if asks and (spliced := asking(self.dialect, judgement.facts, self.body() if self.restricted else None)) is not None:
             self._asked = True
             self.gathering.write_anew(spliced)
-        added = upstream(self.trace, kept)
+        added = trace.upstream(self.trace, kept)
         if outcome.tags:
             added.append((b"sluice-tags", ", ".join(outcome.tags).encode()))
         return Forward(added, outcome.delay, bool(self.restricted) or self._asked)
@@ -296,4 +295,4 @@ class Exchange:
 
 def replaced(name: str) -> bool:
     """Whether a request header is ours to write; servers that turn hyphens into underscores read both alike."""
-    return name.replace("_", "-").startswith(OWN_PREFIX) or name in CONTEXT
+    return name.replace("_", "-").startswith(OWN_PREFIX) or name in trace.HEADERS
