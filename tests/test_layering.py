@@ -54,7 +54,7 @@ RANKS = [
     {"gateway.clusters"},
     {"gateway.report"},
     {"gateway.replay", "gateway.web.app", "gateway.web.stopping"},
-    {"gateway.columns"},
+    {"gateway.columns", "gateway.simulate"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
     {"gateway.__main__"},

@@ -23,6 +23,7 @@ from gateway.cli.schema import schema
 from gateway.cli.serve import serve
 from gateway.cli.settings import config
 from gateway.cli.signals import signals
+from gateway.cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,5 +32,7 @@ def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
 
 
-for command in (serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, config, promote, audit):
+for command in (
+    serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, simulate, config, promote, audit,
+):  # fmt: skip
     main.add_command(command)
