@@ -171,8 +171,8 @@ class Reader:
         facts = self.intake.facts(head, Body(raw=raw, document=document, size=size, cause=cause), at, account)
         if self.intake.must_ask(facts):
             facts = self._looked_up(head, facts, place)
-        return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), entry.get("label"),
-                        entry.get("scenario"))  # fmt: skip
+        named = entry.get("label"), entry.get("scenario")
+        return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), *named)
 
     def _looked_up(self, head: Head, facts: Facts, place: Place) -> Facts:
         """The facts with what the directory says of their credential now. Raises UnansweredError."""
