@@ -1,9 +1,8 @@
 """Recorded exchanges, read: captures, the gateway's own audit records, compact records, told apart by their keys.
 
-A capture is a request as it was sent (`ts`, `method`, `path`, `headers` as ordered pairs, `body` or `body_raw`, …); its
-signals are computed anew. An audit record (`v`, `signals`, …) brings the signal values of its day, and so does a compact record
-(`gateway.replay.compact`), a line or a row of Parquet. All become `Facts` and the `Answer` that was given. A line that is none
-of them is counted and named, never dropped in silence.
+A capture is a request as it was sent (`ts`, `path`, `headers`, `body` or `body_raw`, …); its signals are computed anew. An
+audit record (`v`, `signals`, …) brings the signal values of its day, and so does a compact one (`gateway.replay.compact`), a
+line or a row. All become `Facts` and the `Answer` that was given; a line that is none of them is counted and named.
 """
 
 from __future__ import annotations
@@ -171,8 +170,8 @@ class Reader:
         facts = self.intake.facts(head, Body(raw=raw, document=document, size=size, cause=cause), at, account)
         if self.intake.must_ask(facts):
             facts = self._looked_up(head, facts, place)
-        named = entry.get("label"), entry.get("scenario")
-        return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), *named)
+        label, scenario = entry.get("label"), entry.get("scenario")
+        return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), label, scenario)
 
     def _looked_up(self, head: Head, facts: Facts, place: Place) -> Facts:
         """The facts with what the directory says of their credential now. Raises UnansweredError."""
