@@ -119,7 +119,7 @@ class Compacting:
         }  # fmt: skip
         issued, sent = made["issued"] != 0, np.flatnonzero(made["issued"])
         offsets = np.concatenate([[0], np.cumsum(issued)]).astype(np.int32)
-        values = pa.array(_hex(mixed(salt("issued"), made["issued"][sent])), pa.string())
+        values = _hex(mixed(salt("issued"), made["issued"][sent]))
         return {
             "prompt.slots": _names(mixed(salt("slots"), said)), "prompt.root": _names(mixed(salt("root"), began)),
             "workload.item": _names(mixed(salt("item"), began)), "prompt.whole": _names(whole),
@@ -131,8 +131,9 @@ class Compacting:
         }  # fmt: skip
 
     def _framed(self, name: str, text: Numbers, told: Sequence[dict[str, Any]], framed: Any, free: Any) -> Any:
+        """A column of what the frame says where it is fixed, else of what each text does."""
         fixed = np.asarray([str(one[name] or "") for one in told], dtype="S16")[text]
-        return pa.array(np.where(framed, fixed, free).astype("U16"), pa.string()).dictionary_encode()
+        return _digits(np.where(framed, fixed, free)).dictionary_encode()
 
     def _lengths(self, made: Columns) -> Numbers:
         first, second = self._length[made["kind"], 0], self._length[made["kind"], 1]
@@ -154,15 +155,21 @@ def _words(words: Sequence[str], places: Numbers) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32)), pa.array(list(words)))
 
 
+def _digits(texts: Any) -> Any:
+    """Texts of 16 bytes each as an array of Arrow, without a look at each."""
+    offsets = np.arange(len(texts) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(offsets.tobytes()), pa.py_buffer(texts.tobytes()))
+
+
 def _hex(values: Words) -> Any:
-    return hexed(values).astype("U16")
+    return _digits(hexed(values))
 
 
 def _names(values: Words, there: Any = None) -> Any:
     """Hashes as 16 hexadecimal digits; null where something is not there."""
     different, places = np.unique(values, return_inverse=True)
     mask = None if there is None else ~there
-    return pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32), mask=mask), pa.array(_hex(different), pa.string()))
+    return pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32), mask=mask), _hex(different))
 
 
 def _texts(values: Any, write: Callable[[int], str], there: Any = None) -> Any:
