@@ -4,10 +4,10 @@
                                [--keep FILE] [--json]
 
 The packs run at their shipped thresholds, as if every shadow rule were enforced. Of each scenario: exchanges, how many of them
-a rule matched, and whether its account was matched by two families of evidence or more within the 24 hours up to the exchange (of
-all exchanges, and of those that come a day or later after the scenario's first); exchanges that would be throttled, asked to
-verify or denied, and owners denied anything. `--without-markers` empties the lists of literal markers. The declared relay (R2)
-is declared where the event engine runs; the column engine takes no declarations, and leaves it undeclared.
+a rule matched, and whether its account was matched by two families of evidence or more within the 24 hours up to the exchange
+(of all exchanges, and of those that come a day or later after the scenario's first); exchanges that would be throttled, asked
+to verify or denied, and owners denied anything. `--without-markers` empties the lists of literal markers. The declared relay
+(R2) is declared where the event engine runs; the column engine takes no declarations, and leaves it undeclared.
 """
 
 from __future__ import annotations
