@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.audit.delivery import Endpoint
+from gateway.audit.opening import AuditSettings
 from gateway.consistency import report
 from gateway.decision import Mode
 from gateway.disclosure import disclosed
@@ -105,6 +106,7 @@ class Config:
     waits: Mapping[str, int] = field(default_factory=dict)
     watch: int = 0
     stop: StopSettings = field(default_factory=StopSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 def bundled_rules() -> Path:
@@ -137,7 +139,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     identity = entry["identity"] or {}
     key, lasting = _hash_key(identity.get("hash_key_file"), os.environ if environ is None else environ)
     fail = _fail(entry["fail"], bool(identity.get("directory")))
-    audit = entry["audit"] or {"records": None, "otlp": None, "keep": 1.0}
+    audit = entry["audit"]
     host, port = entry["listen"]
     given = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
     given["identity"]["hash_key"] = key
@@ -148,7 +150,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         fail=fail, largest_body=entry["largest_body"], state=StateSettings(**(entry["state"] or {})),
         records=audit["records"] or file.parent / "audit", otlp=_endpoint(audit["otlp"]), keep=audit["keep"],
         hash_key=key, lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
-        watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]),
+        watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]), audit=_audit(audit, file),
     )  # fmt: skip
 
 
@@ -167,6 +169,12 @@ def _endpoint(values: Mapping[str, Any] | None) -> Endpoint | None:
         return None
     packed = values["compression"] == Compression.GZIP
     return Endpoint(values["endpoint"], values["headers"], values["ca_file"], values["timeout"], packed)
+
+
+def _audit(values: Mapping[str, Any], file: Path) -> AuditSettings:
+    """How the ledger is kept; its keys lie beside it where nobody says where."""
+    given = {name: values[name] for name in (one.name for one in fields(AuditSettings)) if values[name] is not None}
+    return AuditSettings(**{"keys": file.parent / "audit.keys", **given})
 
 
 def _places(node: Node) -> dict[str, Place]:

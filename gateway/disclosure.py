@@ -15,7 +15,10 @@ from gateway.errors import LoadError
 from gateway.strict.document import Node, contents
 from gateway.strict.shapes import Problems
 
-SECRETS: Final = (("state", "url"), ("identity", "directory"), ("upstreams", "*", "proxy"), ("audit", "otlp", "headers", "*"))
+SECRETS: Final = (
+    ("state", "url"), ("identity", "directory"), ("upstreams", "*", "proxy"), ("audit", "sign"),
+    ("audit", "otlp", "headers", "*"),
+)  # fmt: skip
 LARGEST: Final = 2**16
 _WAYS: Final = ("env", "file")
 _MEND: Final = "write {env: NAME} or {file: PATH}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from gateway.audit.identifiers import Keeping
 from gateway.decision import Mode
 from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
 from gateway.language.responses import link_of
@@ -136,6 +137,15 @@ _OTLP: Final = {
 }
 _AUDIT: Final = {
     "records": Field(path("records"), doc="folder of the ledger of audit records"),
+    "sync": Field(scalar(parse_duration, "sync"), default=SECOND // 5, doc="between two syncs of the ledger to the disk"),
+    "segment": Field(scalar(size, "segment"), default=64 * MIB, doc="bytes after which a segment is closed"),
+    "every": Field(scalar(parse_duration, "every"), default=86_400 * SECOND, doc="time after which a segment is closed"),
+    "retain": Field(scalar(parse_duration, "retain"), default=0, doc="age at which closed segments are dropped; else never"),
+    "sign": Field(or_elsewhere(text("sign", 4_096)), default="", doc="the Ed25519 key that signs closed segments"),
+    "identifiers": Field(one_of(Keeping, "identifiers"), default=Keeping.HASHED, doc="plain, hashed or sealed"),
+    "keys": Field(path("keys"), doc="file of the accounts' keys, where identifiers are sealed"),
+    "names": Field(path("names"), doc="file of dated keys for the hashes of identifiers"),
+    "overlap": Field(scalar(parse_duration, "overlap"), default=604_800 * SECOND, doc="both hashes after a change of keys"),
     "otlp": Field(
         one_or_mapping(scalar(otlp_url, "otlp"), "endpoint", _OTLP, "otlp"),
         doc="where traces go: http://127.0.0.1:4318/v1/traces, grpc://127.0.0.1:4317, or a mapping with 'endpoint'",
@@ -215,7 +225,7 @@ CONFIG_FIELDS: Final = {
     "clusters": Field(mapping(_CLUSTERS, "clusters")),
     "declare": Field(mapping(_DECLARE, "declare")),
     "state": Field(mapping(_STATE, "state")),
-    "audit": Field(mapping(_AUDIT, "audit")),
+    "audit": Field(mapping(_AUDIT, "audit"), default=_defaults(_AUDIT)),
     "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
     "inspect_window": Field(scalar(size, "inspect_window"), default=LARGEST_BODY, doc="bytes of a body that are looked at"),
     "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={},

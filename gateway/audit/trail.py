@@ -11,16 +11,18 @@ record because a value of theirs has no written form.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gateway.audit.ledger import Ledger, LedgerSettings
 from gateway.audit.lines import line
 from gateway.audit.record import record
+from gateway.audit.sealing import Seals
 from gateway.facts import Answer
 from gateway.judgement import Judgement
 
@@ -44,7 +46,7 @@ class Trail:
     """Writes records to a ledger, and hands kept ones to the span sink.
 
     path: the ledger's folder, created readable by its owner only; None for no ledger. Raises ConfigError when it cannot be
-    opened. on_record: called with every record.
+    opened. seals: what takes identifiers out of records before anybody gets them. on_record: called with every record.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class Trail:
         spans: SpanSink | None = None,
         on_record: Callable[[dict[str, Any]], None] | None = None,
         settings: LedgerSettings | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self.path = path
         self.spilled = self.failed = 0
         self.problem = self._refusal = ""
-        self._spans, self._on_record = spans, on_record
+        self._spans, self._on_record, self._seals = spans, on_record, seals
         self._waiting: deque[tuple[Judgement, Answer]] = deque()
         self._lock = threading.Lock()
         self._ledger = None if path is None else Ledger(path, settings)
@@ -73,13 +76,13 @@ class Trail:
     @property
     def full(self) -> bool:
         """Whether so much waits for the disk that no further exchange should be begun."""
-        return self._ledger is not None and self._ledger.held >= HELD
+        return self._ledger is not None and (self._ledger.held >= HELD or len(self._waiting) >= DEPTH)
 
     def __call__(self, judgement: Judgement, answer: Answer) -> None:
         """Take one settled judgement."""
         ledger = self._ledger
         if ledger is not None:
-            if ledger.held >= 2 * HELD:
+            if ledger.held >= 2 * HELD or len(self._waiting) >= 2 * DEPTH:
                 ledger.unrecorded += 1
                 return
             self._taken += 1
@@ -93,8 +96,13 @@ class Trail:
         """Return once everything taken so far is in the ledger, or held because the disk refuses it."""
         with self._lock:
             while self._waiting:
-                count = min(BATCH, len(self._waiting))
-                self._write([self._waiting.popleft() for _ in range(count)])
+                batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                try:
+                    self._write(batch)
+                except sqlite3.Error as error:
+                    self._waiting.extendleft(reversed(batch))
+                    self._refused(f"the keys that seal identifiers: {error}; records are held until they can be kept")
+                    return
             self._put()
 
     def rest(self) -> None:
@@ -131,19 +139,20 @@ class Trail:
             self.flush()
 
     def _write(self, batch: list[tuple[Judgement, Answer]]) -> None:
-        entries = []
+        """Have a batch recorded. Raises sqlite3.Error, and has done nothing then, where keys cannot be kept."""
+        made = []
         for judgement, answer in batch:
             try:
-                entry = record(judgement, answer)
-                entries.append((judgement, answer, entry, line(entry)[:-1]))
+                made.append((judgement, answer, record(judgement, answer)))
             except Exception as error:  # a plugin's value that cannot be written must not end the audit of all others
-                self.failed += 1
-                self.problem = f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}: {error}"
-                self._tell(self.problem)
+                self._unwritten(judgement, error)
+        if self._seals is not None:
+            hidden = self._seals.hide([(judgement.facts.at, entry) for judgement, _, entry in made])
+            made = [(judgement, answer, entry) for (judgement, answer, _), entry in zip(made, hidden, strict=True)]
         if self._ledger is not None:
-            self._ledger.add((judgement.facts.at, body) for judgement, _, _, body in entries)
+            self._ledger.add(self._lines(made))
             self._put()
-        for judgement, answer, entry, _ in entries:
+        for judgement, answer, entry in made:
             try:
                 if self._spans is not None and judgement.kept and judgement.trace is not None:
                     self._spans.emit(judgement, answer, entry)
@@ -153,6 +162,23 @@ class Trail:
                 self.problem = f"decision {judgement.outcome.id}: {type(error).__name__}: {error}"
                 self._tell(self.problem)
 
+    def _lines(self, made: list[tuple[Judgement, Answer, dict[str, Any]]]) -> Iterator[tuple[int, bytes]]:
+        for judgement, _, entry in made:
+            try:
+                yield judgement.facts.at, line(entry)[:-1]
+            except Exception as error:  # as above: a value without a written form
+                self._unwritten(judgement, error)
+
+    def _unwritten(self, judgement: Judgement, error: Exception) -> None:
+        self.failed += 1
+        self.problem = f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}: {error}"
+        self._tell(self.problem)
+
+    def _refused(self, refusal: str) -> None:
+        said, self._refusal = self._refusal, refusal
+        if said != refusal:
+            self._tell(refusal)
+
     def _put(self) -> None:
         """Have the ledger write what it holds and do what is due; say when the disk begins to refuse, and when it ends."""
         if self._ledger is None:
@@ -161,9 +187,7 @@ class Trail:
             self._ledger.write()
             self._ledger.tend()
         except OSError as error:
-            said, self._refusal = self._refusal, f"{self.path}: {error.strerror}; records are held until it takes them"
-            if said != self._refusal:
-                self._tell(self._refusal)
+            self._refused(f"{self.path}: {error.strerror}; records are held until it takes them")
         else:
             if self._refusal:
                 self._refusal = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from gateway import __version__
+from gateway.cli import audit_keys as audit_keys  # its commands stand below `audit`
 from gateway.cli.asked import asked
 from gateway.cli.audit import audit
 from gateway.cli.check import check

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, PATHS, configured, fail
+from gateway.cli.common import CONFIG, PATHS, configured, fail, tell_unopened
 from gateway.errors import RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.replay.asked import asking
@@ -26,12 +26,14 @@ def asked(records: tuple[str, ...], policies: tuple[Path, ...], config: Path | N
     workloads.yaml for the others. Exit: 0, 1 nobody was asked, 2 bad rules, 3 bad or empty records.
     """
     try:
-        registry, _ = configured(config)
+        registry, settings = configured(config)
+        opened = settings.audit.opens()
         policy = load(policies, registry.signals) if policies else None
     except SluiceError as error:
         fail(error, 2)
     try:
-        found = asking(records, registry.signals, policy, lambda error: click.echo(f"unreadable: {error}", err=True))
+        found = asking(records, registry.signals, policy, lambda error: click.echo(f"unreadable: {error}", err=True), opened)
+        tell_unopened(opened)
     except RecordError as error:
         fail(error, 3)
     if not found.read:

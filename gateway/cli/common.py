@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from gateway.audit.sealing import Opener
 from gateway.config import Config, default_config, load_config
 from gateway.errors import LoadError, Place, PolicyError, Problem, RecordError
 from gateway.language.compile import pack_files, unread
@@ -77,6 +78,12 @@ def apart(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 def _has(path: Path, section: re.Pattern[bytes]) -> bool:
     return seen(path, Path.is_file) and path.stat().st_size <= MAX_BYTES and section.search(path.read_bytes()) is not None
+
+
+def tell_unopened(opener: Opener) -> None:
+    """Say how many records stayed sealed, and why: they were read by the hashes of their identifiers."""
+    for why, count in sorted(opener.unopened.items()):
+        click.echo(f"read by their hashes: {count:,} records, {why}", err=True)
 
 
 def fail(error: object, code: int) -> NoReturn:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gateway.cli.common import tell_unreadable
+from gateway.cli.common import tell_unopened, tell_unreadable
 from gateway.config import Config
 from gateway.errors import ExtraError, NotInColumnsError
 from gateway.language.policy import Policy
@@ -68,12 +68,13 @@ class Job:
                 if engine is Engine.COLUMNS:
                     raise
                 click.echo(f"replayed event by event, because columns cannot hold {error}", err=True)
-        settings = self.settings
+        settings, opener = self.settings, self.settings.audit.opens()
         counts, reader = by_events(
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
             largest=settings.largest_body, labels=self.labels, decisions=self.decisions, against=self.against,
-            warm_up=self.warm_up, on_error=tell_unreadable,
+            warm_up=self.warm_up, on_error=tell_unreadable, opened=opener,
         )  # fmt: skip
+        tell_unopened(opener)
         return counts, reader.read, reader.unreadable
 
     def _suits(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from gateway.audit.sealing import Opener
 from gateway.cli.common import CONFIG, PATHS, configured, fail
 from gateway.config import Config
 from gateway.errors import RecordError, ReplayError, SluiceError, did_you_mean
@@ -23,9 +24,9 @@ from gateway.replay.captured import explain_capture
 from gateway.replay.explain import Explanation
 from gateway.replay.explain import explain as explain_record
 from gateway.replay.layout import lines
-from gateway.replay.lookup import line_of, read_entry
+from gateway.replay.lookup import line_at, line_of, read_entry
 from gateway.replay.printing import plain, printable
-from gateway.replay.sources import Reader, is_capture, line_at
+from gateway.replay.sources import Reader, is_capture
 from gateway.replay.telling import told
 from gateway.web.intake import Intake
 
@@ -104,7 +105,9 @@ def _explained(
 ) -> Explanation:
     place: Any = where or kept
     try:
-        place, text = line_at(where) if where else line_of(reference or "", kept)
+        opener = settings.audit.opens()
+        place, sealed = line_at(where) if where else line_of(reference or "", kept)
+        text = opener(sealed)
         reader = Reader(Intake(registry, settings.hash_key, settings.largest_body), registry.signals)
         if where and _captured(text):
             exchange = reader.exchange(text, place)
@@ -116,11 +119,21 @@ def _explained(
     except OSError as error:
         fail(f"{error.filename or place}: cannot be read: {error.strerror or error}", 1)
     except ReplayError as error:
-        fail(error, 2)
+        fail(f"{error}{_hidden(text, opener)}", 2)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         fail(f"{place}: is not a whole audit record: {type(error).__name__}: {error}", 1)
     except LookupError as error:
         fail(error, 1)
+    except SluiceError as error:
+        fail(error, 2)
+
+
+def _hidden(text: bytes, opener: Opener) -> str:
+    """Why a record may evaluate to another answer: what rules compared is not in it."""
+    if opener.unopened:
+        return f"; its identifiers are hashed here: {next(iter(opener.unopened))}"
+    hashed = b'"names":' in text
+    return "; its identifiers are hashed: `audit.identifiers: sealed` keeps what rules compare with" if hashed else ""
 
 
 def _captured(text: bytes) -> bool:

@@ -173,7 +173,11 @@ class Asking:
 
 
 def asking(
-    names: Iterable[str], catalogue: Catalogue, policy: Policy | None, on_error: Callable[[RecordError], None]
+    names: Iterable[str],
+    catalogue: Catalogue,
+    policy: Policy | None,
+    on_error: Callable[[RecordError], None],
+    opened: Callable[[bytes], bytes] = bytes,
 ) -> Asking:
     """What these ledgers and files of records say (`-` is standard input). Raises RecordError for one that cannot be opened."""
     found = Asking()
@@ -182,7 +186,7 @@ def asking(
         found.unreadable += 1
         on_error(error)
 
-    in_time = [_in_time(_stream(files, catalogue, unreadable)) for files in streams(names)]
+    in_time = [_in_time(_stream(files, catalogue, unreadable, opened)) for files in streams(names)]
     merged = heapq.merge(*in_time, key=lambda seen: seen.at)
     if policy is None:
         for seen in merged:
@@ -226,13 +230,21 @@ def _why_not(standing: Standing, at: int) -> str:
     return f"{workload.id}: {standing.why_not}"
 
 
-def _stream(names: Iterable[str], catalogue: Catalogue, on_error: Callable[[RecordError], None]) -> Iterator[Seen]:
+def _stream(
+    names: Iterable[str], catalogue: Catalogue, on_error: Callable[[RecordError], None], opened: Callable[[bytes], bytes]
+) -> Iterator[Seen]:
     for name in names:
         with _open(name) as lines:
-            yield from _records(name, lines, catalogue, on_error)
+            yield from _records(name, lines, catalogue, on_error, opened)
 
 
-def _records(name: str, lines: IO[bytes], catalogue: Catalogue, on_error: Callable[[RecordError], None]) -> Iterator[Seen]:
+def _records(
+    name: str,
+    lines: IO[bytes],
+    catalogue: Catalogue,
+    on_error: Callable[[RecordError], None],
+    opened: Callable[[bytes], bytes],
+) -> Iterator[Seen]:
     for number in count(1):
         place = Place(name, number, 1)
         try:
@@ -244,7 +256,7 @@ def _records(name: str, lines: IO[bytes], catalogue: Catalogue, on_error: Callab
             return
         if text.strip():
             try:
-                yield _seen(text, place, catalogue)
+                yield _seen(opened(text), place, catalogue)
             except RecordError as error:
                 on_error(error)
 

@@ -40,6 +40,7 @@ def dry_run(
     against: Policy | None = None,
     warm_up: int = 0,
     on_error: Callable[[RecordError], None] | None = None,
+    opened: Callable[[bytes], bytes] = bytes,
 ) -> tuple[Counts, Reader]:
     """Replay record files through a policy; what was counted, and the reader with its counts.
 
@@ -47,7 +48,7 @@ def dry_run(
     of its own; the report then tells the difference. warm_up: for how long (µs) from the first exchange on they are judged and
     counted by measures and limits, but not reported. Raises RecordError for a file that cannot be opened.
     """
-    reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error)
+    reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error, opened)
     counts, ends = Counts.of(policy, labels, against), None
     with decisions.open("wb") if decisions else nullcontext() as out:
         judging = [policy] if against is None else [policy, against]

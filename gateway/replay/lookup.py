@@ -10,6 +10,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -37,6 +38,18 @@ def line_of(reference: str, records: Path) -> tuple[Place, bytes]:
         places = ", ".join(f"{place.path}:{place.line}" for place, _ in found)
         raise LookupError(f"{records} holds different records of {reference}; name one by --record, of {places}")
     return found[0]
+
+
+def line_at(where: str) -> tuple[Place, bytes]:
+    """The line of `FILE:LINE`. Raises LookupError when there is none, OSError when the file cannot be read."""
+    name, _, number = where.rpartition(":")
+    if not name or not number.isdigit():
+        raise LookupError(f"{where!r} names no line; write FILE:LINE")
+    with _open(Path(name)) as file:
+        text = next(islice(file, int(number) - 1, None), None) if int(number) else None
+    if text is None:
+        raise LookupError(f"{name} has no line {number}")
+    return Place(name, int(number), 1), text
 
 
 def _holding(identity: str, records: Path) -> Iterator[tuple[Place, bytes]]:

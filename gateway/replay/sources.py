@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -57,11 +56,17 @@ class UnansweredError(RecordError):
 class Reader:
     """Reads records. A directory that is not in memory is asked once for each credential, and says what it says now.
 
-    on_error receives every record that cannot be read; `read` and `unreadable` count.
+    on_error receives every record that cannot be read; opened puts sealed identifiers back; `read` and `unreadable` count.
     """
 
-    def __init__(self, intake: Intake, catalogue: Catalogue, on_error: Callable[[RecordError], None] | None = None) -> None:
-        self.intake, self.catalogue = intake, catalogue
+    def __init__(
+        self,
+        intake: Intake,
+        catalogue: Catalogue,
+        on_error: Callable[[RecordError], None] | None = None,
+        opened: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        self.intake, self.catalogue, self.opened = intake, catalogue, opened
         self.on_error = on_error or (lambda error: None)
         self.read = self.unreadable = 0
         self._runner: asyncio.Runner | None = None
@@ -128,7 +133,7 @@ class Reader:
 
     def _exchange(self, text: bytes, place: Place) -> Exchange:
         try:
-            entry = json.loads(text)
+            entry = json.loads(self.opened(text))
         except (ValueError, RecursionError) as error:
             raise RecordError(place, f"is not JSON: {error}") from None
         if not isinstance(entry, dict):
@@ -262,18 +267,6 @@ def _in_time(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:
             yield heapq.heappop(held)[2]
     while held:
         yield heapq.heappop(held)[2]
-
-
-def line_at(where: str) -> tuple[Place, bytes]:
-    """The line of `FILE:LINE`. Raises LookupError when there is none, OSError when the file cannot be read."""
-    name, _, number = where.rpartition(":")
-    if not name or not number.isdigit():
-        raise LookupError(f"{where!r} names no line; write FILE:LINE")
-    with _open(name) as file:
-        text = next(islice(file, int(number) - 1, None), None) if int(number) else None
-    if text is None:
-        raise LookupError(f"{name} has no line {number}")
-    return Place(name, int(number), 1), text
 
 
 def _open(name: str) -> Any:

@@ -163,11 +163,14 @@ def open_state(settings: StateSettings) -> MemoryState | RemoteState:
 
 
 def _open_trail(config: Config) -> Trail | None:
-    if config.otlp is None:
-        return Trail(config.records) if config.records is not None else None
-    from gateway.audit.spans import OtelSpans  # heavy to import, and only needed where traces are exported
+    if config.records is None and config.otlp is None:
+        return None
+    seals, spans = config.audit.hides(config.hash_key), None
+    if config.otlp is not None:
+        from gateway.audit.spans import OtelSpans  # heavy to import, and only needed where traces are exported
 
-    return Trail(config.records, OtelSpans(config.otlp, _servers(config)))
+        spans = OtelSpans(config.otlp, _servers(config))
+    return Trail(config.records, spans, settings=config.audit.ledger(), seals=seals)
 
 
 def _servers(config: Config) -> dict[str, tuple[str, int]]:

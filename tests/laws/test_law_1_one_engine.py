@@ -110,7 +110,7 @@ def by_process(policies: list[Path], folder: Path, lane: bool) -> list[dict[str,
     with served(upstream) as port:
         (folder / "gateway.yaml").write_text(
             f"upstreams: {json.dumps({name: {'url': f'http://127.0.0.1:{port}'} for name in PROTOCOLS})}\n"
-            f"policy: {[str(path) for path in policies]}\nidentity: {{hash_key_file: key}}\naudit: {{records: audit}}\n"
+            f"policy: {[str(path) for path in policies]}\nidentity: {{hash_key_file: key}}\naudit: {{identifiers: plain}}\n"
         )
         (folder / "key").write_bytes(KEY)
 

@@ -119,7 +119,8 @@ def gateway(folder: Path, settings: str, pack: str, host: str = LANE) -> Iterato
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     (folder / "pack.yaml").write_text(pack)
-    (folder / "gateway.yaml").write_text(f"listen: 127.0.0.1:{port}\npolicy: [pack.yaml, {ROOT}/rules]\n{settings}")
+    shown = "" if "audit:" in settings else "audit: {identifiers: plain}\n"
+    (folder / "gateway.yaml").write_text(f"listen: 127.0.0.1:{port}\npolicy: [pack.yaml, {ROOT}/rules]\n{shown}{settings}")
     arguments = [*_COMMANDS[host], str(folder / "gateway.yaml")]
     with process(arguments, f"http://127.0.0.1:{port}/healthz", folder / "stderr") as running:
         yield Gateway(port, folder, running)
