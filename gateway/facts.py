@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, cast
+from typing import Final
 
 LONGEST_SAID: Final = 65_536
 
@@ -131,14 +131,16 @@ class Facts:
 
     def header(self, name: str) -> str | None:
         """The first value of a header by its lower-case name."""
-        return self.first.get(name)
+        return (self._first or self.first).get(name)
 
     @property
     def first(self) -> Mapping[str, str]:
         """Each header's first value by its lower-case name. Made once: some twenty signals ask for a header."""
-        if self._first is None:
-            object.__setattr__(self, "_first", dict(reversed(self.headers)))
-        return cast("Mapping[str, str]", self._first)
+        found = self._first
+        if found is None:
+            found = dict(reversed(self.headers))
+            object.__setattr__(self, "_first", found)
+        return found
 
     def header_values(self, name: str) -> list[str]:
         """Every value of a header, in the order sent."""

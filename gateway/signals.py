@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 from gateway.facts import Answer, Facts
 from gateway.values import Failed, Missing, Type
@@ -149,7 +149,8 @@ class View:
         signal = self.catalogue.get(name)
         if signal is not None and (self._live or self._computed(signal)):
             try:
-                value = signal.resolve(self)
+                resolve = signal.resolve  # the interpreter is slow to call what it finds in a slot
+                value = resolve(self)
                 kind = type(value)
                 if kind is not Missing and kind is not signal.exact:
                     value = _checked(signal, value)
@@ -168,7 +169,7 @@ class View:
         value = self.shared.get(found, _UNRESOLVED)
         if value is _UNRESOLVED:
             value = self.shared[found] = found(self)
-        return cast("Found", value)
+        return value  # type: ignore[return-value]  # `cast` is a call, and this is asked two dozen times for an exchange
 
     def _computed(self, signal: Signal) -> bool:
         """Whether a signal is worked out, although a record holds values of its exchange."""

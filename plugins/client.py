@@ -13,7 +13,8 @@ from typing import Final
 
 from gateway.facts import Facts
 from gateway.plugins.edge import Edge
-from gateway.plugins.sender import Sender, Senders, digest
+from gateway.plugins.keyed import digest, key_of
+from gateway.plugins.sender import Sender, Senders
 from gateway.plugins.wire import MOST_NAMES, Runtime, is_sorted, json_style, key_order, serialiser
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
@@ -35,14 +36,9 @@ SHORTEST_SESSION: Final = 16
 MOST_USER_ID: Final = 1_024
 MOST_RETRIES: Final = 1_000
 
-_SESSIONS: Final = (
-    "x-claude-code-session-id",
-    "x-session-id",
-    "session-id",
-    "session_id",
-    "conversation-id",
-    "conversation_id",
-)
+_SESSIONS: Final = frozenset({
+    "x-claude-code-session-id", "x-session-id", "session-id", "session_id", "conversation-id", "conversation_id",
+})  # fmt: skip
 _DEVICE: Final = re.compile(r'"device_id"\s*:\s*"([^"\\]{8,128})"|\buser_([0-9a-f]{64})_account_')
 _SESSION: Final = re.compile(r'"session_id"\s*:\s*"([^"\\]{16,128})"|_session_([0-9a-f-]{16,64})')
 
@@ -137,18 +133,19 @@ def _shown(sender: Callable[[View], Sender], edge: Edge) -> tuple[Signal, ...]:
     )  # fmt: skip
 
 
-def _told(hash_key: bytes) -> tuple[Signal, ...]:
+def _told(key: bytes) -> tuple[Signal, ...]:
     """What agents name beside the call."""
 
     def session(view: View) -> object:
-        told = [value for name, value in view.facts.headers if name in _SESSIONS]
-        told.append(part_of_user_id(_SESSION, view.facts) or "")
+        facts = view.facts
+        told = [] if _SESSIONS.isdisjoint(facts.first) else [value for name, value in facts.headers if name in _SESSIONS]
+        told.append(part_of_user_id(_SESSION, facts) or "")
         named = next((text for value in told if len(text := value.strip()) >= SHORTEST_SESSION), "")
-        return digest(named[:256], hash_key) if named else NO_SESSION  # strangers share a `1` or a `default`
+        return digest(named[:256], key) if named else NO_SESSION  # strangers share a `1` or a `default`
 
     def device(view: View) -> object:
         named = part_of_user_id(_DEVICE, view.facts)
-        return digest(named, hash_key) if named else NO_SESSION
+        return digest(named, key) if named else NO_SESSION
 
     return (
         Signal("client.session", STRING, "keyed hash of the session that headers or the end user's id name", session, Cost.BODY,
@@ -159,9 +156,9 @@ def _told(hash_key: bytes) -> tuple[Signal, ...]:
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+    key = key_of(settings)
     sender = Senders().of
-    registry.add_signals((*_named(sender), *_WRITTEN, *_shown(sender, Edge.of(settings)), *_told(hash_key)))
+    registry.add_signals((*_named(sender), *_WRITTEN, *_shown(sender, Edge.of(settings)), *_told(key)))
 
 
 _WRITTEN: Final = (

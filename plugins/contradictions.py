@@ -8,7 +8,7 @@ tells what honest traffic shows as well, most of it behind a company's proxy tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -98,8 +98,8 @@ class Row:
         return tuple(check for written, check in made if written)
 
 
-Checked = tuple[str, tuple[Check, ...]]
-Sought = tuple[Callable[[Sent], Set[str]], Mapping[str, Sequence[Checked]]]
+Checked = tuple[str, str, Check]  # what is needed, the name of the row, whether it holds
+Sought = tuple[Callable[[Sent], Set[str]], tuple[Checked, ...]]
 
 # What a row cannot do without, and where a request shows such: most rows are passed over because a request shows none of it.
 _NEEDED: Final[tuple[tuple[Callable[[Row], Set[str]], Callable[[Sent], Set[str]]], ...]] = (
@@ -119,12 +119,17 @@ def _anything(sent: Sent) -> Set[str]:
     return _NOTHING
 
 
-def _found_by(row: Row) -> tuple[Callable[[Sent], Set[str]], str]:
-    """One thing that a row cannot do without and where it is shown; the empty text for a row that can do without any."""
+def _found_by(row: Row) -> tuple[Callable[[Sent], Set[str]], Checked]:
+    """Where one thing is shown that a row cannot do without, and that thing: the empty text where it can do without any."""
     for needed, shown in _NEEDED:
         if names := needed(row):
-            return shown, min(names)
-    return _anything, ""
+            return shown, (min(names), row.name, _all_of(row.checks))
+    return _anything, ("", row.name, _all_of(row.checks))
+
+
+def _all_of(checks: tuple[Check, ...]) -> Check:
+    """Whether all hold; most rows have one."""
+    return checks[0] if len(checks) == 1 else lambda sent: all(check(sent) for check in checks)
 
 
 class Rows:
@@ -133,20 +138,16 @@ class Rows:
     def __init__(self, rows: tuple[Row, ...]) -> None:
         self.rows = rows
         self.weak = frozenset(row.name for row in rows if row.weak)
-        self._places = tuple((row, *_found_by(row), (row.name, row.checks)) for row in rows)
+        self._places = tuple((row, *_found_by(row)) for row in rows)
         self._of: dict[tuple[object, str, str | None], tuple[Sought, ...]] = {}
 
     def contradicted(self, sent: Sent) -> frozenset[str]:
         """The names of the rows that a request contradicts."""
         found = []
         for shown, rows in self._speaking_of(sent):
-            for needed in rows.keys() & shown(sent):
-                for name, checks in rows[needed]:
-                    for check in checks:
-                        if not check(sent):
-                            break
-                    else:
-                        found.append(name)
+            things = shown(sent)
+            if things:
+                found += [name for needed, name, holds in rows if needed in things and holds(sent)]
         return frozenset(found)
 
     @property
@@ -165,11 +166,11 @@ class Rows:
 
     def _sought(self, sent: Sent) -> tuple[Sought, ...]:
         """The rows that speak of what a request claims, by what each cannot do without."""
-        found: dict[Callable[[Sent], Set[str]], dict[str, list[Checked]]] = {}
-        for row, shown, needed, checked in self._places:
+        found: dict[Callable[[Sent], Set[str]], list[Checked]] = {}
+        for row, shown, checked in self._places:
             if row.speaks_of(sent):
-                found.setdefault(shown, {}).setdefault(needed, []).append(checked)
-        return tuple(found.items())
+                found.setdefault(shown, []).append(checked)
+        return tuple((shown, tuple(rows)) for shown, rows in found.items())
 
 
 def _words(name: str) -> Field:

@@ -7,11 +7,11 @@ to another of its accounts shows the same opening under all of them. Only keyed 
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Final
 
 from gateway.facts import Call
-from gateway.plugins.prompt import first_said
+from gateway.plugins.keyed import key_of, keyed
+from gateway.plugins.prompt import said_first
 from gateway.plugins.wording import wording
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
@@ -21,12 +21,7 @@ NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
 NO_OPENING: Final = Missing("too little was answered yet to tell conversations apart")
 TELLING: Final = 120
-
-
-def root(call: Call) -> bytes | None:
-    """What a conversation began with: the first text of its user."""
-    first = first_said(call)
-    return wording(first) if first is not None else None
+ANSWERING: Final = ("assistant", "model")
 
 
 def begun(call: Call) -> list[bytes] | None:
@@ -34,30 +29,27 @@ def begun(call: Call) -> list[bytes] | None:
     parts, answered = [], 0
     for message in call.messages:
         parts.append(message.role.encode("utf-8", "replace") + b"\0" + wording(message.text))
-        answered += len(message.text) if message.role in ("assistant", "model") else 0
-        if answered >= TELLING:
-            return parts
+        if message.role in ANSWERING:
+            answered += len(message.text)
+            if answered >= TELLING:
+                return parts
     return None
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+    key = key_of(settings)
 
-    def keyed(parts: list[bytes]) -> str:
-        digest = blake2b(key=hash_key, digest_size=8)
-        for part in parts:
-            digest.update(len(part).to_bytes(8, "big") + part)
-        return digest.hexdigest()
+    def of_parts(parts: list[bytes]) -> str:
+        return keyed(b"".join([told for part in parts for told in (len(part).to_bytes(8), part)]), key)
 
     def rooted(view: View) -> object:
-        call = view.facts.call
-        found = root(call) if call else None
-        return keyed([found]) if found is not None else (NO_USER if call else NO_CALL)
+        first = view.once(said_first)
+        return of_parts([wording(first)]) if first is not None else (NO_USER if view.facts.call else NO_CALL)
 
     def opened(view: View) -> object:
         call = view.facts.call
         found = begun(call) if call else None
-        return keyed(found) if found is not None else (NO_OPENING if call else NO_CALL)
+        return of_parts(found) if found is not None else (NO_OPENING if call else NO_CALL)
 
     def whole(view: View) -> object:
         call = view.facts.call
@@ -66,7 +58,7 @@ def register(registry: Registry, settings: Settings) -> None:
         if not call.messages:
             return NO_USER
         told = [call.model or "", call.system, *[message.text for message in call.messages]]
-        return keyed([text.encode("utf-8", "replace") for text in told])
+        return of_parts([text.encode("utf-8", "replace") for text in told])
 
     registry.add_signals((
         Signal("prompt.root", STRING, "keyed hash of the first user text: the same for all turns of one conversation", rooted,

@@ -23,6 +23,7 @@ from typing import Final
 from zlib import crc32
 
 from gateway.facts import Call
+from gateway.plugins.keyed import key_of
 from gateway.plugins.prompt import last_said
 from gateway.plugins.wording import plain
 from gateway.registry import Registry, Settings
@@ -70,19 +71,19 @@ def _mark(run: str, key: bytes) -> int:
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+    key = key_of(settings)
 
     def asked(view: View) -> Sequence[int]:
         call = view.facts.call
-        found = marks(last_said(call)[:LONGEST_PROMPT], hash_key) if call is not None and fresh(call) else []
+        found = marks(last_said(call)[:LONGEST_PROMPT], key) if call is not None and fresh(call) else []
         return found if len(found) >= FEWEST else []
 
     def kept(view: View) -> Sequence[int]:
         call, answer = view.facts.call, view.answer
         if call is None or answer is None or not answer.said or (answer.status or 200) >= _FAILED or not fresh(call):
             return []
-        own = {mark for text in (call.system, last_said(call)) for mark in marks(text[:LONGEST_PROMPT], hash_key)}
-        return [mark for mark in marks(answer.said, hash_key) if mark not in own]
+        own = {mark for text in (call.system, last_said(call)) for mark in marks(text[:LONGEST_PROMPT], key)}
+        return [mark for mark in marks(answer.said, key) if mark not in own]
 
     def hears(view: View) -> bool:
         return view.facts.call is not None and fresh(view.facts.call)

@@ -15,9 +15,9 @@ Answers tell to whom it was issued: the protocol modules find the same things in
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 from typing import Any, Final
 
+from gateway.plugins.keyed import key_of, keyed
 from gateway.registry import Registry, Settings
 from gateway.signals import NOT_ANSWERED, Cost, Signal, View
 from gateway.values import STRING, Missing, set_of
@@ -96,22 +96,19 @@ def told(text: str) -> bytes:
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
-
-    def keyed(said: bytes) -> str:
-        return blake2b(said, key=hash_key, digest_size=8).hexdigest()
+    key = key_of(settings)
 
     def signature(view: View) -> object:
         call = view.facts.call
         if call is None:
             return NO_CALL
         found = oldest(call.presented)
-        return keyed(found) if found is not None else NOTHING
+        return keyed(found, key) if found is not None else NOTHING
 
     def issued(view: View) -> object:
         if view.answer is None:
             return NOT_ANSWERED
-        found = frozenset([keyed(told(text)) for text in view.answer.issued if len(text) >= SHORTEST])
+        found = frozenset([keyed(told(text), key) for text in view.answer.issued if len(text) >= SHORTEST])
         return found or NOT_ISSUED
 
     registry.add_signals((

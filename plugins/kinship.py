@@ -13,11 +13,14 @@ What it costs in error: two unrelated frames share their kin with probability J 
 
 from __future__ import annotations
 
+import re
+from itertools import repeat
 from typing import Final
 from zlib import crc32
 
 SHORTEST: Final = 3
 MOST_WORDS: Final = 400
+_WORDS: Final = re.compile(rf"\S{{{SHORTEST},}}")
 _MIX: Final = 0x9E3779B1  # spreads what differs in few bits of a checksum over all of them (Knuth's multiplicative hashing)
 _ALL: Final = 0xFFFFFFFF
 
@@ -27,14 +30,17 @@ def kin(frame: str, seed: int) -> str:
 
     Of a long frame the first `MOST_WORDS` words are looked at. Linear in their number.
     """
-    words = [*{word for word in frame.split(None, MOST_WORDS)[:MOST_WORDS] if len(word) >= SHORTEST}]
+    words = [*set(_WORDS.findall(frame if len(frame) < 2 * MOST_WORDS else _begin(frame)))]
     if not words:
         return frame
-    hashes = [
-        (((mixed := (crc32(word.encode("utf-8", "replace"), seed) * _MIX) & _ALL) ^ (mixed >> 15)) * _MIX) & _ALL
-        for word in words
-    ]
+    sums = map(crc32, "\n".join(words).encode("utf-8", "replace").split(b"\n"), repeat(seed))
+    hashes = [((mixed := one * _MIX & _ALL) ^ mixed >> 15) * _MIX & _ALL for one in sums]
     least = min(hashes)
     if hashes.count(least) == 1:
         return words[hashes.index(least)]
     return min(word for word, found in zip(words, hashes, strict=True) if found == least)
+
+
+def _begin(frame: str) -> str:
+    """The first `MOST_WORDS` words of a frame, of any length."""
+    return " ".join(frame.split(None, MOST_WORDS)[:MOST_WORDS])

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ from gateway.values import parse_timestamp
 SEARCHED: Final = 16_384
 LONGEST_HASHED: Final = 512
 MOST_TOOLS: Final = 256
+CACHED: Final = 1_024
 
 
 class Specificity(StrEnum):
@@ -120,8 +122,14 @@ class Group:
         if self._equal:
             found += self._equal.get(text.strip(), ())
         if self._digests and len(text) <= LONGEST_HASHED:
-            found += self._digests.get(sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest(), ())
+            found += self._digests.get(_hashed(text), ())
         return found
+
+
+@lru_cache(CACHED)
+def _hashed(text: str) -> str:
+    """The SHA-256 of a text of at most `LONGEST_HASHED` characters: names of software and system texts come again."""
+    return sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Grouped:
@@ -138,9 +146,10 @@ class Grouped:
     def found(self, facts: Facts) -> list[Marker]:
         """The markers that a request shows, expired ones too."""
         found: list[Marker] = []
-        for name in self.headers.keys() & facts.first.keys():
-            for value in facts.header_values(name):
-                found += self.headers[name].found(value[:SEARCHED].lower())
+        if not self.headers.keys().isdisjoint(facts.first):
+            for name, value in facts.headers:
+                if name in self.headers:
+                    found += self.headers[name].found(value[:SEARCHED].lower())
         for parts, group in self.texts:
             for part in parts(facts):
                 found += group.found(part)

@@ -17,37 +17,43 @@ from hashlib import blake2b
 from typing import Final
 
 from gateway.facts import Call
+from gateway.plugins.keyed import key_of, keyed
 from gateway.plugins.kinship import kin
-from gateway.plugins.structure import NAMES, Shapes
-from gateway.plugins.wording import opening, skeleton, wording
+from gateway.plugins.structure import NAMES, Shapes, looked_at
+from gateway.plugins.wording import hashed, opening, skeleton, wording
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
 from gateway.values import BOOL, INT, STRING, Missing, set_of
 
 NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
+NO_TOOLS: Final = Missing("no tools declared")
+NO_SYSTEM: Final = Missing("no system text")
 SINGLE: Final = ("text_completion", "embeddings", "batch")
 RESULT_ROLES: Final = ("user", "tool", "function")
 MOST_TOOLS: Final = 1_024
 
 
 class Frames:
-    """Frames of system texts, by the hash of the text: one application sends the same one again and again."""
+    """Frames of system texts, by the hash of the text: one application sends the same one again and again.
+
+    The hash is Python's own, under a key that is drawn when the process starts (`state.cells`): that two of `most` texts are
+    taken for one has a chance of 5·10⁻¹³.
+    """
 
     def __init__(self, seed: int, most: int = 4_096) -> None:
         self._seed, self._most = seed, most
-        self._known: dict[bytes, tuple[str, str]] = {}
+        self._known: dict[int, tuple[str, str]] = {}
 
     def frame(self, text: str) -> tuple[str, str]:
         """A short id of the frame of a system text, and its kin."""
-        key = blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
-        found = self._known.get(key)
+        place = hash(text)
+        found = self._known.get(place)
         if found is None:
             if len(self._known) >= self._most:
                 self._known.clear()
             frame = opening(text)
-            name = blake2b(frame.encode("utf-8", "replace"), digest_size=8).hexdigest()
-            found = self._known[key] = name, kin(frame, self._seed)
+            found = self._known[place] = keyed(frame.encode("utf-8", "replace"), b""), kin(frame, self._seed)
         return found
 
 
@@ -70,17 +76,22 @@ def last_said(call: Call) -> str:
     return results
 
 
-def _said(view: View) -> str:
+def said_first(view: View) -> str | None:
+    """`first_said` of an exchange; for `View.once`."""
+    call = view.facts.call
+    return first_said(call) if call is not None else None
+
+
+def said_last(view: View) -> str:
+    """`last_said` of an exchange; for `View.once`."""
     call = view.facts.call
     return last_said(call) if call is not None else ""
 
 
-def _of_said(resolve: Callable[[Call, str], object]) -> Callable[[View], object]:
-    def found(view: View) -> object:
-        call = view.facts.call
-        return resolve(call, view.once(_said)) if call is not None else NO_CALL
-
-    return found
+def searched(view: View) -> bytes:
+    """What of an exchange's call shapes and public sentences are looked for in; for `View.once`."""
+    call = view.facts.call
+    return looked_at(call, view.once(said_last)) if call is not None else b""
 
 
 def _of_call(resolve: Callable[[Call], object]) -> Callable[[View], object]:
@@ -111,15 +122,13 @@ def _schemas(call: Call) -> str:
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+    key = key_of(settings)
 
-    def digest(told: bytes) -> str:
-        return blake2b(told, key=hash_key, digest_size=8).hexdigest()
+    def slots(view: View) -> object:
+        said = view.once(said_last)
+        return hashed(said, key) if said else NO_CALL if view.facts.call is None else NO_USER
 
-    def slots(call: Call, said: str) -> object:
-        return digest(wording(said)) if said else NO_USER
-
-    seed = int.from_bytes(blake2b(b"kin", key=hash_key, digest_size=4).digest(), "big")
+    seed = int.from_bytes(blake2b(b"kin", key=key, digest_size=4).digest(), "big")
     frames = Frames(seed)
 
     def framed(view: View) -> tuple[str, str]:
@@ -128,10 +137,11 @@ def register(registry: Registry, settings: Settings) -> None:
     def of_frames(resolve: Callable[[tuple[str, str], str], str]) -> Callable[[View], object]:
         def found(view: View) -> object:
             call = view.facts.call
-            said = view.once(_said) if call is not None else ""
+            said = view.once(said_last)
             if call is None or not said:
                 return NO_CALL if call is None else NO_USER
-            return digest(f"{call.operation}\0{resolve(view.once(framed), skeleton(said))}".encode("utf-8", "replace"))
+            told = f"{call.operation}\0{resolve(view.once(framed), skeleton(said))}"
+            return keyed(told.encode("utf-8", "replace"), key)
 
         return found
 
@@ -139,12 +149,15 @@ def register(registry: Registry, settings: Settings) -> None:
     kinned = of_frames(lambda frame, said: f"{frame[1]}\0{kin(said, seed)}")
 
     def tools(call: Call) -> object:
-        return digest(wording(_schemas(call))) if call.tools else Missing("no tools declared")
+        return keyed(wording(_schemas(call)), key) if call.tools else NO_TOOLS
 
     def system(call: Call) -> object:
-        return digest(wording(call.system)) if call.system else Missing("no system text")
+        return hashed(call.system, key) if call.system else NO_SYSTEM
 
     shapes = Shapes()
+
+    def structure(view: View) -> object:
+        return shapes.of(view.once(searched)) if view.facts.call is not None else NO_CALL
 
     registry.add_signals((
         Signal("prompt.template", STRING, "keyed hash of the prompt's frame: the same for one template filled with many things",
@@ -153,12 +166,12 @@ def register(registry: Registry, settings: Settings) -> None:
                "often as they are alike, so that small edits and many paraphrases keep it", kinned, Cost.BODY,
                "no user text", "short questions that begin alike",
                "A. Broder, On the resemblance and containment of documents, 1997"),
-        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", _of_said(slots),
+        Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", slots,
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),
         Signal("prompt.system", STRING, "keyed hash of the system text", _of_call(system), Cost.BODY, "no system text",
                "one application with many users"),
         Signal("prompt.structure", set_of(STRING), "what the prompt asks for by its build: " + ", ".join(NAMES),
-               _of_said(shapes.of_call), Cost.BODY, "no model call",
+               structure, Cost.BODY, "no model call",
                "each shape has honest users; only their share over many requests says anything"),
         Signal("prompt.turns", INT, "messages of the conversation so far; 1 where the route knows no conversations",
                _of_call(_turns), Cost.BODY, "no model call", least=0),

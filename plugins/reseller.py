@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from hashlib import blake2b
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from gateway.facts import Call
 from gateway.plugins.address import address, forwarded_for
 from gateway.plugins.contradictions import Rows, load_rows
 from gateway.plugins.edge import Edge
+from gateway.plugins.keyed import digest, key_of
 from gateway.plugins.markers import Markers
 from gateway.plugins.reloaded import ReloadedFile
 from gateway.plugins.sent import Sent
@@ -104,9 +104,9 @@ def _elements(value: str) -> Iterator[str]:
 
 
 def _forwarded(view: View) -> object:
-    sent = [(name, value) for name, value in view.facts.headers if name in FORWARDED]
-    if not sent:
+    if FORWARDED.isdisjoint(view.facts.first):
         return NOT_FORWARDED
+    sent = [line for line in view.facts.headers if line[0] in FORWARDED]
     hops = [hop for name, value in sent for hop in _hops(name, value) if len(hop) <= MOST_HOP]
     own = view.get("client.ip")
     for hop in hops[:MOST_HOPS]:
@@ -148,7 +148,7 @@ def register(registry: Registry, settings: Settings) -> None:
     )
     registry.watch("reseller.contradictions", table)
     registry.watch("reseller.markers", markers)
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+    key = key_of(settings)
     registry.add_signals(_contradictions(table, Edge.of(settings)))
     registry.add_signals(_markers(markers))
 
@@ -156,7 +156,7 @@ def register(registry: Registry, settings: Settings) -> None:
         text = probe_text(view.facts.call)
         if text is None:
             return NOT_A_PROBE
-        return blake2b(text.encode("utf-8", "surrogatepass"), key=hash_key, digest_size=8).hexdigest()
+        return digest(text, key)
 
     registry.add_signals((
         Signal("reseller.probe", STRING, "keyed hash of a health-check-like body: one short message and a tiny answer, a bare "

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from gateway.plugins.keyed import digest
 from gateway.plugins.wire import MOST_NAMES, Headers, Runtime, transport
 from gateway.signals import View
 
@@ -73,11 +73,6 @@ class Sender(NamedTuple):
     names: str
     fingerprint: str | None
     sdk: str | None
-
-
-def digest(text: str, key: bytes = b"") -> str:
-    """A short hash of a text, keyed where the text is a caller's own."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), key=key, digest_size=8).hexdigest()
 
 
 class Senders:

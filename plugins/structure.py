@@ -17,7 +17,7 @@ from typing import Final
 import re2
 
 from gateway.facts import Call
-from gateway.plugins.wording import capped, plain
+from gateway.plugins.wording import capped, plain_bytes
 
 LONGEST_SYSTEM: Final = 4_096
 LONGEST_USER: Final = 8_192
@@ -101,6 +101,7 @@ SHAPES: Final = (
           r"|\bonly (?:with )?(?:the|a|one|your) (?:final )?(?:letter|answer|word|number)\b",
           "says how the final answer is to be written", "parsers of any kind"),
 )  # fmt: skip
+_NONE: Final[frozenset[str]] = frozenset()
 NAMES: Final = tuple(shape.name for shape in SHAPES)
 
 
@@ -116,11 +117,13 @@ class Shapes:
             self._set.Add(shape.pattern)
         self._set.Compile()
 
-    def of(self, text: str) -> frozenset[str]:
-        """The shapes of a plain text (`wording.plain`)."""
-        return frozenset(self._names[place] for place in self._set.Match(text.encode("utf-8", "replace")) or ())
+    def of(self, text: bytes) -> frozenset[str]:
+        """The shapes of a plain text (`wording.plain_bytes`)."""
+        found = self._set.Match(text)
+        return frozenset([self._names[place] for place in found]) if found else _NONE
 
-    def of_call(self, call: Call, user: str) -> frozenset[str]:
-        """The shapes of a call whose last user text is `user`."""
-        system = plain(capped(call.system, LONGEST_SYSTEM)) if call.system else ""
-        return self.of(system + "\n" + plain(capped(user, LONGEST_USER)))
+
+def looked_at(call: Call, user: str) -> bytes:
+    """What is looked at of a call whose last user text is `user`, as plain text: the system text, a line end, and that."""
+    system = plain_bytes(capped(call.system, LONGEST_SYSTEM)) if call.system else b""
+    return system + b"\n" + plain_bytes(capped(user, LONGEST_USER))

@@ -12,6 +12,7 @@ takes its seeds from a public benchmark shows it as well, and a private or parap
 
 from __future__ import annotations
 
+import re
 from binascii import Error, a2b_base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +24,9 @@ from typing import Final
 from zlib import crc32
 
 from gateway.errors import ConfigError, Place, Problem
-from gateway.facts import Call
-from gateway.plugins.prompt import NO_CALL, first_said, last_said
-from gateway.plugins.structure import LONGEST_SYSTEM, LONGEST_USER
-from gateway.plugins.wording import capped, plain
+from gateway.plugins.prompt import NO_CALL, said_first, said_last, searched
+from gateway.plugins.structure import LONGEST_USER
+from gateway.plugins.wording import capped, plain_bytes
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
 from gateway.values import BOOL, STRING, Missing, set_of
@@ -38,14 +38,15 @@ _KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 _ENDS: Final = frozenset(b"\n.!?;:")
 _TABLE: Final = bytes(ord("\n") if byte in _ENDS else byte for byte in range(256))
 _DROPPED: Final = bytes(byte for byte in range(0x80) if byte not in _KEPT and byte not in _ENDS)
+_LONG: Final = re.compile(rb"[^\n]{%d,}" % SHORTEST)
+_STOP: Final = "。".encode()
 _FIELDS: Final = ("id", "licence", "date", "source")
 
 
-def sentences(text: str) -> list[bytes]:
-    """The sentences of a plain text (`wording.plain`) as their letters and digits; shorter ones are left out. Linear."""
-    told = text if text.isascii() else text.replace("。", ".")
-    parts = told.encode("utf-8", "replace").translate(_TABLE, _DROPPED).split(b"\n")
-    return [sentence for sentence in parts if len(sentence) >= SHORTEST]
+def sentences(text: bytes) -> list[bytes]:
+    """The sentences of a plain text (`wording.plain_bytes`) as their letters and digits, without shorter ones. Linear."""
+    told = text if text.isascii() else text.replace(_STOP, b".")
+    return _LONG.findall(told.translate(_TABLE, _DROPPED))
 
 
 def digest(sentence: bytes) -> bytes:
@@ -61,9 +62,9 @@ class Hashes:
     checksums: frozenset[int] = frozenset()
     digests: dict[bytes, int] = field(default_factory=dict, repr=False)
 
-    def of(self, told: Sequence[bytes]) -> frozenset[str]:
-        """The ids of the sources of which one of these sentences (`sentences`) is."""
-        if self.checksums.isdisjoint(map(crc32, told)):
+    def of(self, told: Sequence[bytes], sums: Iterable[int] | None = None) -> frozenset[str]:
+        """The ids of the sources of which one of these sentences (`sentences`) is. sums: their checksums, where known."""
+        if self.checksums.isdisjoint(map(crc32, told) if sums is None else sums):
             return frozenset()
         likely = map(digest, told)
         return frozenset([self.names[self.digests[one]] for one in likely if one in self.digests])
@@ -117,21 +118,18 @@ def bundled(name: str) -> Hashes:
     return load_hashes(Path(str(files("gateway.rules") / "data" / name)))
 
 
-def looked_at(call: Call) -> list[str]:
-    """The texts of a call that public sentences are looked for in."""
-    first = first_said(call) or ""
-    last = last_said(call)
-    texts = [
-        capped(call.system, LONGEST_SYSTEM),
-        capped(last, LONGEST_USER),
-        capped(first, LONGEST_USER) if first is not last else "",
-    ]
-    return [plain(text) for text in texts if len(text) >= SHORTEST // 4]
+def looked_at(view: View) -> bytes:
+    """The plain text that public sentences are looked for in: a line end parts sentences, so texts may stand in one."""
+    first, text = view.once(said_first), view.once(searched)
+    if first is None or first is view.once(said_last):
+        return text
+    return text + b"\n" + plain_bytes(capped(first, LONGEST_USER))
 
 
-def _sentences(view: View) -> list[bytes]:
-    """The sentences of a call: its texts are one for that, because a line end parts sentences."""
-    return sentences("\n".join(looked_at(view.facts.call))) if view.facts.call is not None else []
+def _sentences(view: View) -> tuple[list[bytes], list[int]]:
+    """The sentences of a call, and their checksums."""
+    found = sentences(looked_at(view))
+    return found, [*map(crc32, found)]
 
 
 def register(registry: Registry, settings: Settings) -> None:
@@ -140,10 +138,10 @@ def register(registry: Registry, settings: Settings) -> None:
     def known_suite(view: View) -> object:
         if view.facts.call is None:
             return NO_CALL
-        return suites.of(view.once(_sentences)) or NONE_KNOWN
+        return suites.of(*view.once(_sentences)) or NONE_KNOWN
 
     def public(view: View) -> object:
-        return bool(templates.of(view.once(_sentences))) if view.facts.call is not None else NO_CALL
+        return bool(templates.of(*view.once(_sentences))) if view.facts.call is not None else NO_CALL
 
     registry.add_signals((
         Signal("prompt.known_suite", set_of(STRING),

@@ -14,6 +14,7 @@ from unicodedata import category, normalize
 
 import re2
 
+from gateway.plugins.keyed import keyed
 from gateway.unicode import composed
 
 LONGEST: Final = 8_192
@@ -132,20 +133,30 @@ def _rare() -> Any:
     return re2.compile(rf"[\p{{M}}\p{{Cf}}{unseen}]".encode())
 
 
-@lru_cache(maxsize=8)
 def plain(text: str) -> str:
     """A normalised text without its disguises: letters taken for Latin ones made those, accents dropped, spaced letters joined.
 
     For looking at frames and shapes, not for telling texts apart. Only a text of which a third is blanks is searched for
     s p a c e d letters, so that all others pay for one count. Linear in the length.
     """
+    return _undisguised(text)[0]
+
+
+def plain_bytes(text: str) -> bytes:
+    """The same as it is searched: in UTF-8."""
+    return _undisguised(text)[1]
+
+
+@lru_cache(maxsize=8)
+def _undisguised(text: str) -> tuple[str, bytes]:
     found, raw, kinds = _read(text)
-    if found.count(" ") * 3 > len(found):
+    if raw.count(b" ") * 3 > len(found):
         found, raw, kinds = _read(_SPACED.sub(_joined, folded(text)))
     looks = _lookalikes()
-    for letter in looks.keys() & (_kinds(raw) if kinds is None else kinds):  # a few; translating every character costs more
+    changed = looks.keys() & (_kinds(raw) if kinds is None else kinds)
+    for letter in changed:  # a few; translating every character costs more
         found = found.replace(letter, looks[letter])
-    return found
+    return found, found.encode("utf-8", "replace") if changed else raw
 
 
 def _kinds(raw: bytes) -> set[str]:
@@ -181,21 +192,28 @@ def wording(text: str) -> bytes:
     return _read(capped(text, MOST))[1] + b"\0" + text[MOST * 3 // 4 : -(MOST // 4)].encode("utf-8", "replace")
 
 
+@lru_cache(maxsize=8)  # one text is often first and last of what a user said
+def hashed(text: str, key: bytes) -> str:
+    """The keyed hash of what a text says."""
+    return keyed(wording(text), key)
+
+
 def masked(text: str) -> str:
     """The words of a text with what varies by nature (quotes, code, links, addresses, numbers, identifiers) as `_`."""
-    return _masked_words((_QUOTED.sub("_", text) if _quotes(text) else text).split())
+    words = (_QUOTED.sub("_", text) if _quotes(text) else text).split()
+    return _masked_words(words, " ".join(words))
 
 
 def _quotes(text: str) -> bool:
     return '"' in text or "'" in text or "```" in text
 
 
-def _masked_words(words: list[str]) -> str:
-    """Words, joined again, with what varies by nature masked. Most have no need to be looked at one by one."""
-    text = " ".join(words)
-    if "@" in text or "://" in text or (_DIGIT.search(text) and max(map(len, words)) >= SHORTEST_IDENTIFIER):
+def _masked_words(words: list[str], text: str) -> str:
+    """Words with what varies by nature masked; text: the same, joined. Most have no need to be looked at one by one."""
+    numbered = _DIGIT.search(text) is not None
+    if "@" in text or "://" in text or (numbered and max(map(len, words)) >= SHORTEST_IDENTIFIER):
         return " ".join([word if word.isalpha() else _masked_word(word) for word in words])
-    return _NUMBER.sub("_", text)
+    return _NUMBER.sub("_", text) if numbered else text
 
 
 def _masked_word(word: str) -> str:
@@ -240,21 +258,24 @@ def _first(whole: str, most: int) -> str:
     """The first words of the first `EDGE` characters, masked."""
     begin = whole[: 2 * EDGE]
     words = begin.split(None, most)[:most]
-    if _cut(words):
+    text = " ".join(words)
+    if _cut(text):
         words = _QUOTED.sub("_", " ".join(begin.split())[:EDGE]).split()[:most]
-    return _masked_words(words)
+        text = " ".join(words)
+    return _masked_words(words, text)
 
 
 def _last(whole: str, most: int) -> str:
     """The last words of the last `EDGE` characters, masked."""
     end = whole[-2 * EDGE :]
     words = end.rsplit(None, most)[-most:]
-    if _cut(words):
-        words = _QUOTED.sub("_", " ".join(end.split())[-EDGE:]).split()[-most:]
-    return _masked_words(words)
-
-
-def _cut(words: list[str]) -> bool:
-    """Whether cutting their edge to `EDGE` characters, or masking quotes that may reach out of it, can change these words."""
     text = " ".join(words)
+    if _cut(text):
+        words = _QUOTED.sub("_", " ".join(end.split())[-EDGE:]).split()[-most:]
+        text = " ".join(words)
+    return _masked_words(words, text)
+
+
+def _cut(text: str) -> bool:
+    """Whether cutting their edge to `EDGE` characters, or masking quotes that may reach out of it, can change these words."""
     return len(text) > EDGE or _quotes(text)

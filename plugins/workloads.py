@@ -7,9 +7,10 @@ names and types, so that rules can compare them. Where a policy declares no work
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
 
-from gateway.plugins.wording import wording
+from gateway.plugins.keyed import key_of
+from gateway.plugins.prompt import said_first
+from gateway.plugins.wording import hashed
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
 from gateway.values import BOOL, STRING, Missing, Type
@@ -37,16 +38,15 @@ def _says(text: str) -> bool:
 
 
 def register(registry: Registry, settings: Settings) -> None:
-    hash_key: bytes = settings.get("identity", {}).get("hash_key", b"")[:64]
+    key = key_of(settings)
 
     def item(view: View) -> object:
-        call = view.facts.call
+        call, text = view.facts.call, view.once(said_first)
         if call is None:
             return NO_CALL
-        users = (message.text for message in call.messages if message.role == "user" and _says(message.text))
-        anybodys = (message.text for message in call.messages if _says(message.text))
-        text = next(users, None) or next(anybodys, None) or call.system
-        return blake2b(wording(text), key=hash_key, digest_size=8).hexdigest() if _says(text) else NO_TEXT
+        if text is None:
+            text = next((message.text for message in call.messages if _says(message.text)), call.system)
+        return hashed(text, key) if _says(text) else NO_TEXT
 
     unsure = "what its scope looks at is missing"
     registry.add_signals((

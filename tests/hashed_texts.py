@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from zipfile import ZipFile
 
 from gateway.plugins.suites import digest, sentences
-from gateway.plugins.wording import plain
+from gateway.plugins.wording import plain_bytes
 
 DATA = Path(__file__).parents[1] / "rules" / "data"
 COMMON = 3
@@ -190,7 +190,7 @@ def taken(source: Source, wheels: Path) -> list[bytes]:
 
 def _complete(text: str) -> Iterator[bytes]:
     mark = _GAP.encode()
-    return (sentence for sentence in sentences(plain(text)) if mark not in sentence)
+    return (sentence for sentence in sentences(plain_bytes(text)) if mark not in sentence)
 
 
 def build(sources: Iterable[Source], wheels: Path, date: str, what: str) -> str:

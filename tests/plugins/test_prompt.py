@@ -158,7 +158,7 @@ def test_no_signal_normalises_more_of_a_text_than_is_stated(role: str, monkeypat
         given.append(len(text))
         return composed(text)
 
-    for cached in (wording._read, wording.plain, wording.skeleton):
+    for cached in (wording._read, wording._undisguised, wording.skeleton, wording.hashed):
         cached.cache_clear()
     monkeypatch.setattr(wording, "_composed", counting)
     found = view((role, "x" + LONG * 4), ("user", "y" + LONG * 4))

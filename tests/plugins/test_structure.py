@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gateway.plugins.structure import LONGEST_SYSTEM, LONGEST_USER, NAMES, SHAPES, Shapes
-from gateway.plugins.wording import plain
+from gateway.plugins.wording import plain_bytes
 from gateway.registry import load as load_registry
 from gateway.signals import View
 from gateway.web.intake import Body, Head, Intake
@@ -71,12 +71,12 @@ def test_every_shape_has_hits_twins_a_meaning_and_a_confounder() -> None:
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in HITS.items() for text in texts])
 def test_a_shape_is_seen(name: str, text: str) -> None:
-    assert name in LOOK.of(plain(text))
+    assert name in LOOK.of(plain_bytes(text))
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in TWINS.items() for text in texts])
 def test_its_innocent_twin_is_not(name: str, text: str) -> None:
-    assert name not in LOOK.of(plain(text))
+    assert name not in LOOK.of(plain_bytes(text))
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,13 @@ def test_its_innocent_twin_is_not(name: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_disguises_do_not_hide_a_shape(disguise: str) -> None:
-    assert "make_task" in LOOK.of(plain(disguise))
+    assert "make_task" in LOOK.of(plain_bytes(disguise))
 
 
 @pytest.mark.parametrize("miss", ["D3vise a qu3stion", "D.e.v.i.s.e a question", "esivede a noitseuq", "Laadi küsimus"])
 def test_what_is_known_to_hide_it(miss: str) -> None:
     """Digits for letters, dots between them, other orders, and languages that the patterns do not know."""
-    assert "make_task" not in LOOK.of(plain(miss))
+    assert "make_task" not in LOOK.of(plain_bytes(miss))
 
 
 def structure(*messages: tuple[str, str]) -> object:
@@ -133,9 +133,9 @@ def test_what_lies_in_the_middle_of_a_long_text_is_not_seen() -> None:
 )
 def test_no_text_makes_it_more_than_linear(bad: str) -> None:
     """Four times the text takes far less than sixteen times as long; the least of some runs, against noise."""
-    LOOK.of(plain(bad))
+    LOOK.of(plain_bytes(bad))
 
-    def least(text: str) -> int:
+    def least(text: bytes) -> int:
         found = []
         for _ in range(7):
             begin = time.thread_time_ns()
@@ -143,7 +143,7 @@ def test_no_text_makes_it_more_than_linear(bad: str) -> None:
             found.append(time.thread_time_ns() - begin)
         return min(found)
 
-    whole = plain(bad)
+    whole = plain_bytes(bad)
     assert least(whole) < 12 * least(whole[: len(whole) // 4]) + 200_000
 
 
@@ -167,4 +167,4 @@ def test_real_clients_that_make_tasks_show_it_and_others_do_not() -> None:
 
 
 def test_half_a_character_breaks_no_pattern() -> None:
-    assert Shapes().of("\ud800 generate 20 new questions about whales") >= {"generate_n"}
+    assert Shapes().of(plain_bytes("\ud800 generate 20 new questions about whales")) >= {"generate_n"}

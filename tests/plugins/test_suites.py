@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import ConfigError
 from gateway.plugins.suites import SHORTEST, SIZE, Hashes, bundled, digest, load_hashes, looked_at, sentences
-from gateway.plugins.wording import plain
+from gateway.plugins.wording import plain_bytes
 from gateway.registry import load as load_registry
 from gateway.signals import View
 from gateway.values import Missing
@@ -28,7 +28,7 @@ OTHER = (
 
 
 def known(*texts: str) -> Hashes:
-    found = {digest(sentence): 0 for text in texts for sentence in sentences(plain(text))}
+    found = {digest(sentence): 0 for text in texts for sentence in sentences(plain_bytes(text))}
     return Hashes(("ours",), frozenset(int.from_bytes(one[:4], "big") for one in found), found)
 
 
@@ -41,7 +41,7 @@ def known(*texts: str) -> Hashes:
     ],
 )  # fmt: skip
 def test_an_item_is_known_in_any_layout(asked: str) -> None:
-    assert known(ITEM).of(sentences(plain(asked))) == {"ours"}
+    assert known(ITEM).of(sentences(plain_bytes(asked))) == {"ours"}
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,14 @@ def test_an_item_is_known_in_any_layout(asked: str) -> None:
 )
 def test_another_text_is_not(asked: str) -> None:
     """A paraphrase is a known miss, and short sentences are anybody's."""
-    assert known(ITEM).of(sentences(plain(asked))) == frozenset()
+    assert known(ITEM).of(sentences(plain_bytes(asked))) == frozenset()
 
 
 def test_sentences_are_letters_and_digits_of_a_stated_length() -> None:
     found = sentences(
-        plain("Short one. This sentence, though, is quite long enough: and this as well, you will agree!\n" + "中" * 10 + "。")
+        plain_bytes(
+            "Short one. This sentence, though, is quite long enough: and this as well, you will agree!\n" + "中" * 10 + "。"
+        )
     )
     assert found == [b"thissentencethoughisquitelongenough", "中".encode() * 10] or len(found) == 2
     assert all(len(sentence) >= SHORTEST for sentence in found)
@@ -66,13 +68,18 @@ def seen(*messages: tuple[str, str]) -> View:
 
 
 def test_system_first_and_last_user_text_are_looked_at_as_far_as_stated() -> None:
-    facts = seen(
-        ("system", "system text " * 600), ("user", "first text "), ("assistant", "reply " * 9), ("user", "last text " * 2_000)
-    ).facts
-    assert facts.call is not None
-    texts = looked_at(facts.call)
-    assert [text[:6] for text in texts] == ["system", "last t", "first "]
-    assert sum(map(len, texts)) <= 4_096 + 2 * 8_192 + 3
+    text = looked_at(
+        seen(
+            ("system", "system text " * 600),
+            ("user", "first text " * 9),
+            ("assistant", "reply " * 9),
+            ("user", "last text " * 2_000),
+        )
+    )
+    assert (
+        text.startswith(b"system text ") and text.endswith(b"first text ") and b"\nlast text " in text and b"reply" not in text
+    )
+    assert 4_096 + 8_192 < len(text) <= 4_096 + 2 * 8_192 + 4
 
 
 def test_a_prompt_of_nobody_is_of_no_suite_and_not_public() -> None:
