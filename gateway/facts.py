@@ -144,6 +144,8 @@ class Facts:
 
     def header_values(self, name: str) -> list[str]:
         """Every value of a header, in the order sent."""
+        if len(self.first) == len(self.headers):  # none is sent twice
+            return [self.first[name]] if name in self.first else []
         return [value for key, value in self.headers if key == name]
 
 

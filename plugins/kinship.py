@@ -14,12 +14,14 @@ What it costs in error: two unrelated frames share their kin with probability J 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import repeat
 from typing import Final
 from zlib import crc32
 
 SHORTEST: Final = 3
 MOST_WORDS: Final = 400
+KNOWN_WORDS: Final = 16_384  # a word of a frame has at most 240 characters: 2 MB as a rule, 16 MB at most
 _WORDS: Final = re.compile(rf"\S{{{SHORTEST},}}")
 _MIX: Final = 0x9E3779B1  # spreads what differs in few bits of a checksum over all of them (Knuth's multiplicative hashing)
 _ALL: Final = 0xFFFFFFFF
@@ -33,12 +35,18 @@ def kin(frame: str, seed: int) -> str:
     words = [*set(_WORDS.findall(frame if len(frame) < 2 * MOST_WORDS else _begin(frame)))]
     if not words:
         return frame
-    sums = map(crc32, "\n".join(words).encode("utf-8", "replace").split(b"\n"), repeat(seed))
-    hashes = [((mixed := one * _MIX & _ALL) ^ mixed >> 15) * _MIX & _ALL for one in sums]
+    hashes = [*map(_hashed, words, repeat(seed))]
     least = min(hashes)
     if hashes.count(least) == 1:
         return words[hashes.index(least)]
     return min(word for word, found in zip(words, hashes, strict=True) if found == least)
+
+
+@lru_cache(KNOWN_WORDS)
+def _hashed(word: str, seed: int) -> int:
+    """The hash of a word, remembered: most words of most frames are of a few thousand."""
+    mixed = crc32(word.encode("utf-8", "replace"), seed) * _MIX & _ALL
+    return (mixed ^ mixed >> 15) * _MIX & _ALL
 
 
 def _begin(frame: str) -> str:

@@ -146,10 +146,9 @@ class Grouped:
     def found(self, facts: Facts) -> list[Marker]:
         """The markers that a request shows, expired ones too."""
         found: list[Marker] = []
-        if not self.headers.keys().isdisjoint(facts.first):
-            for name, value in facts.headers:
-                if name in self.headers:
-                    found += self.headers[name].found(value[:SEARCHED].lower())
+        for name in self.headers.keys() & facts.first.keys():
+            for value in facts.header_values(name):
+                found += self.headers[name].found(value[:SEARCHED].lower())
         for parts, group in self.texts:
             for part in parts(facts):
                 found += group.found(part)

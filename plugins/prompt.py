@@ -121,13 +121,8 @@ def _schemas(call: Call) -> str:
     return "\n".join(sorted("\0".join((name, *sorted(parameters))) for name, parameters in told))
 
 
-def register(registry: Registry, settings: Settings) -> None:
-    key = key_of(settings)
-
-    def slots(view: View) -> object:
-        said = view.once(said_last)
-        return hashed(said, key) if said else NO_CALL if view.facts.call is None else NO_USER
-
+def _framed(key: bytes) -> tuple[Callable[[View], object], Callable[[View], object]]:
+    """The resolvers of `prompt.template` and `prompt.kin`."""
     seed = int.from_bytes(blake2b(b"kin", key=key, digest_size=4).digest(), "big")
     frames = Frames(seed)
 
@@ -147,6 +142,17 @@ def register(registry: Registry, settings: Settings) -> None:
 
     template = of_frames(lambda frame, said: f"{frame[0]}\0{said}")
     kinned = of_frames(lambda frame, said: f"{frame[1]}\0{kin(said, seed)}")
+
+    return template, kinned
+
+
+def register(registry: Registry, settings: Settings) -> None:
+    key = key_of(settings)
+    template, kinned = _framed(key)
+
+    def slots(view: View) -> object:
+        said = view.once(said_last)
+        return hashed(said, key) if said else NO_CALL if view.facts.call is None else NO_USER
 
     def tools(call: Call) -> object:
         return keyed(wording(_schemas(call)), key) if call.tools else NO_TOOLS

@@ -106,7 +106,7 @@ def _sender(headers: Headers, first: Mapping[str, str]) -> Sender:
     agent = first.get("user-agent", "")
     names = [name[:LONGEST_NAME] for name, _ in headers if name not in _VARYING and not name.startswith(_HOPS)]
     listed = "\n".join(names[:MOST_NAMES])
-    told = [first.get(name, "")[:LONGEST_NAME] for name in _TUPLE]
+    told = [] if first.keys().isdisjoint(_TUPLE) else [first.get(name, "")[:LONGEST_NAME] for name in _TUPLE]
     version = _VERSION.search(agent[:LONGEST_AGENT])
     return Sender(
         family=_family(agent),

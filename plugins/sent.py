@@ -72,8 +72,6 @@ class Sent:
         """All values of a header as one list, lower-case."""
         if header not in self.names:
             return None
-        if len(self.names) == len(self.facts.headers):  # none is sent twice
-            return self.facts.first[header].lower()
         return ", ".join(self.facts.header_values(header)).lower()
 
     def any_begins(self, prefixes: tuple[str, ...]) -> bool:
