@@ -14,8 +14,8 @@ from gateway.audit.lines import line
 from gateway.columns.classes import LOOKED_AT
 from gateway.columns.judging import Judged, Judging
 from gateway.columns.records import SIZE, Records
-from gateway.columns.values import Column, Hashes, paired
-from gateway.decision import Mode
+from gateway.columns.values import Column, Hashes, mixed, paired
+from gateway.decision import Mode, Outcome, Verdict
 from gateway.failing import FailModes
 from gateway.language.measures import Ratio
 from gateway.language.policy import Policy
@@ -66,8 +66,11 @@ class Run:
         self.done += len(at)
         warm = int(np.searchsorted(at, self.first + warm_up))
         self.counts.report.warm_up += warm
-        for seen, times, until in observed(judged, warm):
-            self.counts.report.add(seen, times, until)
+        told = Told(judged, warm)
+        for seen, times, until in told.endings():
+            self.counts.report.ended(seen, until, times)
+        for seen, times in told.accounts(self.counts.report.labels):
+            self.counts.report.of_account(seen, times)
 
 
 def dry_run(
@@ -113,31 +116,54 @@ def named(policy: Policy) -> set[str]:
     return found - {""}
 
 
-def observed(judged: Judged, warm: int) -> Iterator[tuple[Observed, int, int]]:
-    """What reports are told of a chunk from a row on: exchanges that ended alike together, in order of the first of each.
+class Told:
+    """What reports are told of a judged chunk from a row on: exchanges that are alike together, by the first of each."""
 
-    Each with how many there are and when the last of them was (µs).
-    """
-    chunk = judged.chunk
-    account, org, label = chunk.asked.column("account.id"), chunk.asked.column("account.org"), chunk.fact("label")
-    rows = np.arange(warm, chunk.size)
-    ended = judged.classes.copy()
-    alone = np.flatnonzero(ended < 0)
-    ended[alone] = len(judged.outcomes) + np.arange(len(alone))
-    outcomes = [*judged.outcomes, *(judged.single[row] for row in alone.tolist())]
-    sums: Hashes = ended.astype(np.uint64)
-    for column in (account, org, label):
-        sums = paired(sums, (column.codes + 1).astype(np.uint64))
-    sums = paired(sums, (chunk.at // DAY).astype(np.uint64))[rows]
-    _, firsts, times = np.unique(sums, return_index=True, return_counts=True)
-    lasts = len(rows) - 1 - np.unique(sums[::-1], return_index=True)[1]
-    for place in np.argsort(firsts).tolist():
-        first, last = int(rows[firsts[place]]), int(rows[lasts[place]])
-        seen = Observed(
-            int(chunk.at[first]), _value(account, first, NOBODY), _value(org, first), _value(label, first),
-            outcomes[ended[first]], _untold, _untold,
-        )  # fmt: skip
-        yield seen, int(times[place]), int(chunk.at[last])
+    def __init__(self, judged: Judged, first: int) -> None:
+        self._chunk, self._rows = judged.chunk, np.arange(first, judged.chunk.size)
+        self._account, self._org = (judged.chunk.asked.column(name) for name in ("account.id", "account.org"))
+        self._label = judged.chunk.fact("label")
+        alone = np.flatnonzero(judged.classes < 0)
+        self._ended = judged.classes.copy()
+        self._ended[alone] = len(judged.outcomes) + np.arange(len(alone))
+        self._outcomes = [*judged.outcomes, *(judged.single[row] for row in alone.tolist())]
+
+    def endings(self) -> Iterator[tuple[Observed, int, int]]:
+        """Exchanges that ended alike, whoever sent them: the first, how many, and when the last was (µs)."""
+        ended = self._ended[self._rows]
+        _, firsts, times = np.unique(ended, return_index=True, return_counts=True)
+        lasts = len(ended) - 1 - np.unique(ended[::-1], return_index=True)[1]
+        for first, count, last in zip(self._rows[firsts].tolist(), times.tolist(), self._rows[lasts].tolist(), strict=True):
+            yield self._seen(first), count, int(self._chunk.at[last])
+
+    def accounts(self, labels: Labels) -> Iterator[tuple[Observed, int]]:
+        """Exchanges to whose account the same was done on one day: the first, and how many. Of harvests, on any day."""
+        deeds: dict[object, int] = {}
+        done = np.array([deeds.setdefault(_deed(outcome), len(deeds)) for outcome in self._outcomes], np.uint64)
+        sums: Hashes = mixed(done[self._ended])
+        for column in (self._account, self._org, self._label):
+            sums = paired(sums, (column.codes + 1).astype(np.uint64))
+        plain = not labels.accounts and not labels.orgs
+        harvest = np.array([*[plain and labels.harvests(label) for label in self._label.distinct], False])[self._label.codes]
+        sums = paired(sums, np.where(harvest, 0, self._chunk.at // DAY).astype(np.uint64))[self._rows]
+        _, firsts, times = np.unique(sums, return_index=True, return_counts=True)
+        for place in np.argsort(firsts).tolist():
+            yield self._seen(int(self._rows[firsts[place]])), int(times[place])
+
+    def _seen(self, row: int) -> Observed:
+        account, org, label = _value(self._account, row, NOBODY), _value(self._org, row), _value(self._label, row)
+        outcome = self._outcomes[self._ended[row]]
+        return Observed(int(self._chunk.at[row]), account, org, label, outcome, _untold, _untold)
+
+
+def _deed(outcome: Outcome) -> object:
+    """What an outcome does to an account, as far as reports tell it."""
+    seen = Observed(0, "", None, None, outcome, _untold, _untold)
+    matches = [
+        (end.rule, not end.excepted and not end.abstained, end.action, end.would)
+        for end in outcome.decision.ends if end.verdict is Verdict.MATCH
+    ]  # fmt: skip
+    return seen.by_policy, seen.turned_away, outcome.asked, tuple(matches)
 
 
 def _value(column: Column, row: int, absent: str | None = None) -> Any:

@@ -69,33 +69,48 @@ class Report:
         self._benign: Counter[bool] = Counter()
         self._benign_at_intake = 0
 
-    def add(self, seen: Observed, times: int = 1, until: int | None = None) -> None:
-        """Count one exchange, or several of one account, label and day that ended alike; the last of them at `until`."""
+    def add(self, seen: Observed) -> None:
+        """Count one exchange."""
+        self.ended(seen, seen.at, 1)
+        self.of_account(seen, 1)
+
+    def ended(self, seen: Observed, last: int, times: int) -> None:
+        """Count how exchanges ended, of whichever accounts: so many as `seen`, which is the first, until the last (µs)."""
         outcome, at = seen.outcome, seen.at
-        last = at if until is None else until
         self.evaluable += times
         self.first = at if self.first is None else min(self.first, at)
         self.last = last if self.last is None else max(self.last, last)
         self.outcomes[str(outcome.action)] += times
         self.would[str(outcome.would)] += times
+        if seen.turned_away is not None:
+            self.intake[str(seen.turned_away)] += times
+        for kind in {end.would_ask for end in outcome.decision.ends if end.would_ask}:
+            self.asked.setdefault(kind, AskedTally()).would += times
+        for end in outcome.decision.ends:
+            rule = self.rules[end.rule]
+            rule.verdicts[str(end.verdict)] += times
+            for name in end.missing:
+                rule.lacked[name] += times
+            if end.verdict is Verdict.MATCH:
+                rule.first = at if rule.first is None else min(rule.first, at)
+                rule.last = last if rule.last is None else max(rule.last, last)
+
+    def of_account(self, seen: Observed, times: int) -> None:
+        """Count what was done to an account: so many exchanges of one day and label, `seen` the first. In order of time."""
         tally = self._tally(seen, times)
         tally.exchanges += times
         action, would = seen.by_policy
         tally.strongest = max(tally.strongest, action)
         tally.would = max(tally.would, would)
-        turned_away = seen.turned_away
-        if turned_away is not None:
-            self.intake[str(turned_away)] += times
         if self.labels.benign(tally.label):
             self._benign[would.refuses] += times
-            self._benign_at_intake += times if turned_away is not None else 0
-            self.benign_days.add(at // DAY)
-        for asked in outcome.asked:
+            self._benign_at_intake += times if seen.turned_away is not None else 0
+            self.benign_days.add(seen.at // DAY)
+        for asked in seen.outcome.asked:
             self.asked.setdefault(asked.kind, AskedTally()).add(tally.account, times)
-        for kind in {end.would_ask for end in outcome.decision.ends if end.would_ask}:
-            self.asked.setdefault(kind, AskedTally()).would += times
-        stands = [self._end(end, tally, at, last, times) for end in outcome.decision.ends]
-        tally.deeds.add(at, any(stands), action, would, times)
+        matches = [end for end in seen.outcome.decision.ends if end.verdict is Verdict.MATCH]
+        stands = [self._match(end, tally, seen.at, times) for end in matches]
+        tally.deeds.add(seen.at, any(stands), action, would, times)
 
     def _tally(self, seen: Observed, times: int) -> AccountTally:
         """The tally of an exchange's account under the exchange's label."""
@@ -108,18 +123,10 @@ class Report:
             parts[label] = AccountTally(name, label, seen.org, seen.at)
         return parts[label]
 
-    def _end(self, end: RuleEnd, tally: AccountTally, at: int, last: int, times: int) -> bool:
-        """Count how a rule ended. Whether it is a match that stands: neither excepted nor abstained."""
-        rule = self.rules[end.rule]
-        rule.verdicts[str(end.verdict)] += times
-        for name in end.missing:
-            rule.lacked[name] += times
-        if end.verdict is not Verdict.MATCH:
-            return False
+    def _match(self, end: RuleEnd, tally: AccountTally, at: int, times: int) -> bool:
+        """Count a match. Whether it stands: neither excepted nor abstained."""
         if not any(end.rule in part.rules for part in self.accounts[tally.account].values()):
-            rule.accounts += 1
-        rule.first = at if rule.first is None else rule.first
-        rule.last = last if rule.last is None else max(rule.last, last)
+            self.rules[end.rule].accounts += 1
         stands = not end.excepted and not end.abstained
         deeds = tally.rules.get(end.rule)
         if deeds is None:
