@@ -164,7 +164,7 @@ def gateway(
     (folder / f"{name}.yaml").write_text(
         f"listen: 127.0.0.1:{port}\npolicy: ['{ROOT}/rules']\nupstreams: {{openai: {{url: 'http://127.0.0.1:{upstream}'}}}}\n"
         f"identity: {{directory: '{directory}'{asked}}}\n"
-        f"client_address: {{trusted_proxies: [127.0.0.1/32]}}\naudit: {{records: {name}.jsonl}}\n"
+        f"client_address: {{trusted_proxies: [127.0.0.1/32]}}\naudit: {{records: {name}.ledger}}\n"
     )
     return port, start(stack, port, "-m", "gateway", "serve", str(folder / f"{name}.yaml"))
 

@@ -147,7 +147,7 @@ def gateway(stack: ExitStack, folder: Path, name: str, policy: str, upstream: in
     config = folder / f"{name}.yaml"
     config.write_text(
         f"listen: 127.0.0.1:{port}\npolicy: [{policy}]\nupstreams: {{openai: {{url: 'http://127.0.0.1:{upstream}'}}}}\n"
-        f"client_address: {{trusted_proxies: [127.0.0.1/32]}}\naudit: {{records: {name}.jsonl}}\n"
+        f"client_address: {{trusted_proxies: [127.0.0.1/32]}}\naudit: {{records: {name}.ledger}}\n"
     )
     return port, start(stack, port, "-m", "gateway", "serve", str(config))
 
@@ -166,21 +166,21 @@ def _serve(yard: Yard, name: str, settings: str) -> Lane:
 
 
 def bare(yard: Yard) -> Lane:
-    """The gateway with no rules, no directory, no geo, no traces, and records that go nowhere."""
+    """The gateway with no rules, no directory, no geo, no traces; its ledger it keeps."""
     (yard.folder / "none.pack.yaml").write_text(EMPTY)
-    return _serve(yard, "bare lane", "policy: [none.pack.yaml]\naudit: {records: /dev/null}\n")
+    return _serve(yard, "bare lane", "policy: [none.pack.yaml]\naudit: {records: bare.ledger}\n")
 
 
 def ruled(yard: Yard) -> Lane:
-    """As the bare lane, with the bundled rules: no directory, no geo, no limits, no traces, records that go nowhere."""
-    return _serve(yard, "rules only", f"policy: [{ROOT / 'rules'}]\naudit: {{records: /dev/null}}\n{_ADDRESS}")
+    """As the bare lane, with the bundled rules: no directory, no geo, no limits, no traces."""
+    return _serve(yard, "rules only", f"policy: [{ROOT / 'rules'}]\naudit: {{records: rules.ledger}}\n{_ADDRESS}")
 
 
 _ADDRESS = "client_address: {trusted_proxies: [127.0.0.1/32]}\n"
 
 
 def everything(yard: Yard, name: str = "everything on", state: str = "memory://") -> Lane:
-    """The bundled rules, a directory, two geo databases, three limits, records in a file, and traces of 5 % of allows."""
+    """The bundled rules, a directory, two geo databases, three limits, the ledger, and traces of 5 % of allows."""
     folder = yard.folder
     if not (folder / "accounts.yaml").exists():
         (folder / "key").write_bytes(b"a key of the bench's own, long enough")
@@ -202,7 +202,7 @@ def everything(yard: Yard, name: str = "everything on", state: str = "memory://"
     settings = (
         f"policy: [{ROOT / 'rules'}, limits.yaml]\nidentity: {{directory: accounts.yaml, hash_key_file: key}}\n"
         f"geo: {{country: country.mmdb, asn: asn.mmdb}}\nstate: {{url: '{state}', timeout: 10s}}\n"
-        f"audit: {{records: {_file(name)}.jsonl{traces}}}\n{_ADDRESS}"
+        f"audit: {{records: {_file(name)}.ledger{traces}}}\n{_ADDRESS}"
     )
     return _serve(yard, name, settings)
 
