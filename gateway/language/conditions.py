@@ -114,10 +114,28 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Conditions combined. Subclasses state how. flattens: the group that adds nothing inside this one."""
+    """Conditions combined. Subclasses state how. flattens: the group that adds nothing inside this one; decisive: the truth of
+    one part that is the truth of all.
+    """
 
     parts: tuple[Condition, ...]
     word = flattens = ""
+    decisive = False
+
+    def evaluate(self, values: Values) -> Truth:
+        result: Truth = not self.decisive
+        for part in self.parts:
+            truth = part.evaluate(values)
+            if truth is self.decisive:
+                result = truth
+                break
+            if truth is None:
+                result = None
+        return self.told(result)
+
+    def told(self, truth: Truth) -> Truth:
+        """The group's truth, where this one is what its parts come to."""
+        return truth
 
     def leaves(self) -> Iterator[Leaf]:
         for part in self.parts:
@@ -142,32 +160,13 @@ class All(Group):
     __slots__ = ()
     word = flattens = "all"
 
-    def evaluate(self, values: Values) -> Truth:
-        result: Truth = True
-        for part in self.parts:
-            truth = part.evaluate(values)
-            if truth is False:
-                return False
-            if truth is None:
-                result = None
-        return result
-
 
 class Any(Group):
     """True as soon as one part is; false when every part is false."""
 
     __slots__ = ()
     word = flattens = "any"
-
-    def evaluate(self, values: Values) -> Truth:
-        result: Truth = False
-        for part in self.parts:
-            truth = part.evaluate(values)
-            if truth is True:
-                return True
-            if truth is None:
-                result = None
-        return result
+    decisive = True
 
 
 class No(Group):
@@ -175,9 +174,9 @@ class No(Group):
 
     __slots__ = ()
     word, flattens = "none", "any"
+    decisive = True
 
-    def evaluate(self, values: Values) -> Truth:
-        truth = Any(self.parts).evaluate(values)
+    def told(self, truth: Truth) -> Truth:
         return None if truth is None else not truth
 
 
@@ -208,16 +207,23 @@ def lacking(condition: Condition, values: Values) -> tuple[tuple[str, ...], str]
 
     What stands in a part that is true or false all the same is not needed and not named.
     """
-    undecided = list(_undecided(condition, values))
+    _, undecided = _undecided(condition, values)
     failures = sorted(filter(None, (leaf.failure(values(leaf.name)) for leaf in undecided)))
     return tuple(sorted({leaf.name for leaf in undecided})), failures[0] if failures else ""
 
 
-def _undecided(condition: Condition, values: Values) -> Iterator[Leaf]:
-    if condition.evaluate(values) is not None:
-        return
+def _undecided(condition: Condition, values: Values) -> tuple[Truth, list[Leaf]]:
+    """The truth of a condition, and, where it is not known, the leaves for which it is not."""
     if isinstance(condition, Leaf):
-        yield condition
-        return
+        truth = condition.evaluate(values)
+        return truth, [condition] if truth is None else []
+    result: Truth = not condition.decisive
+    found: list[Leaf] = []
     for part in condition.parts:
-        yield from _undecided(part, values)
+        truth, leaves = _undecided(part, values)
+        if truth is condition.decisive:
+            return condition.told(truth), []
+        if truth is None:
+            result = None
+            found += leaves
+    return condition.told(result), found

@@ -97,8 +97,7 @@ class Exchange:
     reads_body = finished = streaming = _handed_over = _asked = _unsized = False
 
     def __init__(self, door: Door, head: Head, told: Told | None = None) -> None:
-        self.door, self.head = door, head
-        self.started = door.timer()
+        self.door, self.head, self.started = door, head, door.timer()
         self.told = told = door.intake.told(head) if told is None else told
         if told.found is not None:
             self.dialect, route = told.found
@@ -257,8 +256,11 @@ class Exchange:
         """Some bytes of the answer pass by; returns those to send on. After the last ones it counts as handed over."""
         if self._first is None:
             self._first = self.door.timer() - self.started
-        self._handed_over = last
-        return chunk if self._tap is None else self._tap.passing(chunk, last)
+        self._handed_over, tap = last, self._tap
+        if tap is None or tap.strips:
+            return chunk if tap is None else tap.passing(chunk, last)
+        tap.feed(chunk)
+        return chunk
 
     def client_gone(self) -> None:
         """The client went away, which matters only as long as it has not been given everything."""

@@ -155,6 +155,9 @@ class Link(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             broken = True
+        if self._told and len(self._pieces) == 1 and not (broken or self._complete or self._junk or self._bodiless):
+            listener.arrived(0, self._headers, self._sized, self._pieces.pop(), False)  # most of what comes of a stream
+            return
         broken = broken or self._junk or (not self._status and self._head_size > LARGEST_HEAD)
         self._hand_on(listener, broken)
 

@@ -50,7 +50,8 @@ class Tap:
     """Watches one answer. `usage` and `model`, and what else is listened for, are filled as they become known; `events` counts
     those that passed.
 
-    asked: whether it was us who asked for the usage of a stream (`asking`), so that it must not reach the caller.
+    asked: whether it was us who asked for the usage of a stream (`asking`), so that it must not reach the caller, and the tap
+    `strips` it.
     """
 
     said = ""
@@ -74,6 +75,7 @@ class Tap:
         self._plain = self._events and self._readable and self._inflate is None
         self._skips = self._plain
         self._strip = Strip(dialect) if asked and self._plain else None
+        self.strips = self._strip is not None
         self._held = bytearray()
 
     @property
@@ -112,9 +114,7 @@ class Tap:
     def passing(self, chunk: bytes, last: bool) -> bytes:
         """Look at some bytes of the answer, the last ones or not; returns those that go on now."""
         self.feed(chunk)
-        if self._strip is None:
-            return chunk
-        return self._strip.feed(chunk) + (self._strip.close() if last else b"")
+        return chunk if self._strip is None else self._strip.feed(chunk) + (self._strip.close() if last else b"")
 
     def close(self) -> None:
         """The answer is over: read what was gathered."""

@@ -55,10 +55,10 @@ class Turn(Caller, Steps):
     @property
     def ready(self) -> bool:
         """Whether it can be judged now: the body is here, or no more of it is wanted."""
-        if self.begun:
-            return False
         exchange = self.exchange
-        return not self.more_body or not exchange.reads_body or exchange.unasked or exchange.partly or self._enough
+        return not self.begun and (
+            not self.more_body or not exchange.reads_body or exchange.unasked or exchange.partly or self._enough
+        )
 
     @property
     def _enough(self) -> bool:
@@ -161,8 +161,8 @@ class Turn(Caller, Steps):
         if pool is None:
             self._fail(NO_UPSTREAM)
             return
-        known, length, method = self._known, exchange.length_up, self._known.asked[0]
-        head = known.up(pool, plan) + request_end(plan.added, length)
+        length, method = exchange.length_up, self._known.asked[0]
+        head = self._known.up(pool, plan) + request_end(plan.added, length)
         body = exchange.body() if exchange.reads_body else b""
         if exchange.partly:
             if self._too_large:
