@@ -71,6 +71,15 @@ class StateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Where metrics go. listen: of the Prometheus endpoint; otlp: a URL; every: µs between two exports. Nowhere by default."""
+
+    listen: tuple[str, int] | None = None
+    otlp: str = ""
+    every: int = 15 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
 class StopSettings:
     """How the process ends. announce: µs that it serves on though it says it is not ready; grace: µs for what is under way."""
 
@@ -107,6 +116,7 @@ class Config:
     watch: int = 0
     stop: StopSettings = field(default_factory=StopSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def bundled_rules() -> Path:
@@ -143,7 +153,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
     host, port = entry["listen"]
     given = {name: {k: v for k, v in (entry[name] or {}).items() if v is not None} for name in PLUGIN_SECTIONS}
     given["identity"]["hash_key"] = key
-    settings = {**given, "routes": entry["routes"], "places": _places(node)}
+    settings = {**given, "routes": entry["routes"], "places": _places(node), "fail": fail}
     return Config(
         source=str(file), host=host, port=port, policy=tuple(entry["policy"] or (bundled_rules(),)), mode=Mode(entry["mode"]),
         upstreams={name: _upstream(values) for name, values in entry["upstreams"].items()},
@@ -151,6 +161,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         records=audit["records"] or file.parent / "audit", otlp=_endpoint(audit["otlp"]), keep=audit["keep"],
         hash_key=key, lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]), audit=_audit(audit, file),
+        metrics=MetricsSettings(**entry["metrics"]),
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ CAUSE_ANSWERS: Final[dict[Cause, tuple[int, Public]]] = {
     Cause.CREDENTIAL_MISSING: (401, Public("credential-missing", "No API key was sent.")),
     Cause.CREDENTIAL_UNKNOWN: (401, Public("credential-unknown", "This API key is not known here.")),
     Cause.CREDENTIAL_AMBIGUOUS: (400, Public("credential-ambiguous", "Two different API keys were sent; send one.")),
+    Cause.ACCOUNT_UNREADABLE: (403, Public("account-unreadable", "The account of this API key is set up wrongly; tell us.")),
     Cause.DIRECTORY_UNAVAILABLE: (503, Public("temporarily-unavailable", "API keys cannot be checked now; retry shortly.")),
     **dict.fromkeys((Cause.GEO_UNAVAILABLE, Cause.OTLP_UNAVAILABLE, Cause.RECORDS_UNAVAILABLE), (503, _UNAVAILABLE)),
 }

@@ -28,6 +28,7 @@ class Cause(StrEnum):
     CREDENTIAL_MISSING = "credential-missing"
     CREDENTIAL_UNKNOWN = "credential-unknown"
     CREDENTIAL_AMBIGUOUS = "credential-ambiguous"
+    ACCOUNT_UNREADABLE = "account-unreadable"
     DIRECTORY_UNAVAILABLE = "directory-unavailable"
     GEO_UNAVAILABLE = "geo-unavailable"
     OTLP_UNAVAILABLE = "otlp-unavailable"
@@ -40,13 +41,15 @@ class Freshness(StrEnum):
     FRESH = "fresh"
     STALE = "stale"
     UNAVAILABLE = "unavailable"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
     """What the account directory said of a credential, once, before the exchange was judged.
 
-    entry: the account's values; None where it lists no such credential, or where it is unavailable and nobody knows.
+    entry: the account's values; None where it lists no such credential, where it is unavailable and nobody knows, or where what
+    it says of the account is wrong (`unreadable`).
     """
 
     entry: Mapping[str, object] | None

@@ -66,15 +66,15 @@ DEPENDENCIES: Final[Mapping[Dependency, Declared]] = {
     ),
     Dependency.OTLP: Declared(
         "the endpoint of traces", Fail.DEGRADE,
-        open="spans are dropped and counted",
+        open="spans are dropped at once and counted",
         closed="every request is answered 503",
         degrade="up to 8,192 spans wait for it; beyond that they are dropped and counted",
     ),
     Dependency.RECORDS: Declared(
         "the disk of the audit records", Fail.DEGRADE,
-        open="up to 65,536 records wait for it; beyond that they are lost and counted",
+        open="up to 128 MiB of records wait for it; beyond that they are lost and counted",
         closed="every request is answered 503 from the first record that it refuses; those under way wait for it",
-        degrade="up to 65,536 records wait for it; while as many do, every request is answered 503",
+        degrade="up to 64 MiB of records wait for it; while as many do, every request is answered 503",
     ),
     Dependency.UPSTREAM: Declared(
         "an upstream", Fail.DEGRADE,
@@ -89,6 +89,7 @@ CAUSE_OF: Final[Mapping[Dependency, Cause]] = {
     Dependency.OTLP: Cause.OTLP_UNAVAILABLE,
     Dependency.RECORDS: Cause.RECORDS_UNAVAILABLE,
 }
+OUT: Final = frozenset({502, 503, 504})  # what an upstream answers where it gives none
 OF_THE_EXCHANGE: Final = tuple([cause for cause in Cause if cause not in CAUSE_OF.values()])
 DEFAULT_CAUSES: Final[Mapping[Cause, Fail]] = dict.fromkeys(OF_THE_EXCHANGE, Fail.CLOSED) | {
     Cause.CREDENTIAL_MISSING: Fail.OPEN,

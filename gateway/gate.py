@@ -11,18 +11,18 @@ that is known to be taken is given back at once, and with it the leases of a bat
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Generator
-from typing import Final, Protocol
+from collections.abc import Callable, Generator, Iterable
+from typing import Final
 
+from gateway.asking import Asking, RemoteState
 from gateway.decision import Mode, Outcome, Room, Verdict
+from gateway.dependencies import Dependencies
 from gateway.enforcement import Trouble, enforce, rate_headers
 from gateway.engine import Engine, Evaluated, under
 from gateway.errors import PolicyError, StateError
-from gateway.facts import Answer, Cause, Facts, Freshness
-from gateway.failing import Dependency, Fail, FailModes
+from gateway.facts import Answer, End, Facts
+from gateway.failing import OUT, Dependency, Fail, FailModes
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
@@ -32,27 +32,15 @@ from gateway.signals import Catalogue, View
 from gateway.state.held import Held
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Reply
-from gateway.state.owed import Owed, leases
+from gateway.state.owed import leases
+from gateway.state.share import Share
+from gateway.troubles import causes_of, failing_of
 from gateway.versions import Versions
 
 SUBJECT = ("account.id", "account.org", "request.model", "prompt.template")  # what tells who was asked to declare, and of what
 _RANDOM: Final = Randomness(16)
+_NO_ANSWER = (End.UPSTREAM_FAILED, End.UPSTREAM_CUT)
 Judging = Generator[Batch, Replied, Judgement]
-
-
-class RemoteState(Protocol):
-    """State that is not in this process: a batch is awaited. Raises StateError when it does not answer.
-
-    `later` may keep a batch for some milliseconds, so that it goes with another one; `apply` does not wait.
-    """
-
-    local: bool
-
-    async def apply(self, batch: Batch) -> Reply: ...
-
-    async def later(self, batch: Batch) -> Reply: ...
-
-    def health(self) -> dict[str, object]: ...
 
 
 Sink = Callable[[Judgement, Answer], None]
@@ -69,6 +57,7 @@ class Gate:
     state: MemoryState, or a RemoteState (then use the `_remote` methods). mode: the overall mode, above every rule's own.
     ids: the id of a decision from its facts. timer: nanoseconds, for latencies only. sink: receives every settled
     judgement exactly once. tell: receives what operators must hear at once, such as a rule that is set aside.
+    dependencies: what is watched of them. share: this process's share of limits, for when remote state fails and degrades.
     holding: told when an exchange that holds leases begins, and within how many µs to call `renew`; unset: none is renewed.
     """
 
@@ -80,6 +69,8 @@ class Gate:
         state: MemoryState | RemoteState | None = None,
         mode: Mode = Mode.ENFORCE,
         fail: FailModes | None = None,
+        dependencies: Dependencies | None = None,
+        share: Share | None = None,
         sink: Sink | None = None,
         ids: Callable[[Facts], str] = random_id,
         timer: Callable[[], int] = time.perf_counter_ns,
@@ -89,15 +80,15 @@ class Gate:
         self.state = MemoryState() if state is None else state
         self.mode = mode
         self.fail = FailModes() if fail is None else fail
+        self.dependencies = Dependencies(self.fail) if dependencies is None else dependencies
         self.sink: Sink = (lambda judgement, answer: None) if sink is None else sink
         self.ids, self.timer, self.tell = ids, timer, tell
-        self.state_failures = 0
         self.versions = Versions()
         self._recorded = [name for name, signal in catalogue.items() if signal.recorded]
         self._subject = [name for name in SUBJECT if name in catalogue]
         self.holding: Callable[[int], None] | None = None
-        self._owed, self._held = Owed(), Held()
-        self._releasing: set[asyncio.Future[Replied]] = set()
+        self.asking, self._held = Asking(share), Held()
+        self.judged = 0
         self._put_in_force(policy)
 
     def use(self, policy: Policy) -> list[str]:
@@ -159,16 +150,16 @@ class Gate:
                 except StopIteration as done:
                     return self._begun(done.value)
                 asked.append((batch, None))
-                reply = await self._ask(self.state.apply, batch)
+                reply = await self.asking.ask(self.state.apply, batch)
                 asked[-1] = batch, reply
         except BaseException:  # whoever asked is gone, or something broke: nobody will settle what was taken
-            await self._abandon(self.state, abandoned(facts, asked))
+            await self.asking.abandon(self.state, abandoned(facts, asked))
             raise
 
     def settle(self, judgement: Judgement, answer: Answer) -> None:
         """Count what is only known after the answer, give back what a refusal took, and hand the record to the sink."""
         assert isinstance(self.state, MemoryState), "remote state needs settle_remote"
-        self._held.end(judgement.outcome.id)
+        self._over(judgement, answer)
         if batch := settling(judgement, answer):
             self.state.apply(batch)
         self.sink(judgement, answer)
@@ -178,11 +169,16 @@ class Gate:
         if isinstance(self.state, MemoryState):
             self.settle(judgement, answer)
             return
-        self._held.end(judgement.outcome.id)
+        self._over(judgement, answer)
         if batch := settling(judgement, answer):
-            reply = await self._ask(self.state.later, batch)
+            reply = await self.asking.ask(self.state.later, batch)
             judgement.settle_error = str(reply) if isinstance(reply, StateError) else ""
         self.sink(judgement, answer)
+
+    def _over(self, judgement: Judgement, answer: Answer) -> None:
+        self._held.end(judgement.outcome.id)
+        if answer.end in _NO_ANSWER or (answer.status in OUT and judgement.outcome.refusal is None):
+            judgement.failing |= self._named([Dependency.UPSTREAM])
 
     async def renew(self, at: int) -> int:
         """Renew, at the time `at` (µs), the leases of exchanges under way. How long (µs) until it is to be done again, or 0."""
@@ -190,46 +186,25 @@ class Gate:
         for batch in self._held.due(at):
             if isinstance(state, MemoryState):
                 state.apply(batch)
-            elif isinstance(await self._ask(state.apply, batch), StateError):
+            elif isinstance(await self.asking.ask(state.apply, batch), StateError):
                 break
             self._held.renewed(batch)
         return self._held.pause
 
     def _begun(self, judgement: Judgement) -> Judgement:
+        self.judged += 1
         if self.holding is not None and judgement.held:
             within = self._held.begin(judgement.outcome.id, judgement, judgement.held, judgement.facts.at)
             if within:
                 self.holding(within)
         return judgement
 
-    async def _ask(self, carry: Callable[[Batch], Awaitable[Reply]], batch: Batch) -> Replied:
-        self._owed.board(batch)
-        try:
-            reply = await carry(batch)
-        except StateError as error:
-            self.state_failures += 1
-            self._owed.lost(batch)
-            return error
-        except BaseException:  # cancelled on the way: what it gives back is owed as after a time-out
-            self._owed.lost(batch)
-            raise
-        self._owed.answered(batch)
-        return reply
-
-    async def _abandon(self, state: RemoteState, batch: Batch) -> None:
-        """Give back what an exchange took that ends while it is judged, however often it is cancelled."""
-        if batch:
-            release = asyncio.ensure_future(self._ask(state.apply, batch))
-            self._releasing.add(release)
-            release.add_done_callback(self._releasing.discard)
-            with contextlib.suppress(asyncio.CancelledError):  # the first one goes on to whoever asked
-                await asyncio.shield(release)
-
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
         engine, quarantine, view = self._engine, self.quarantine, View.of(facts, self.catalogue)
-        causes = [*([facts.cause] if facts.cause else ()), *_credential_causes(view)]
-        fail = self.fail.under(self.mode)
+        fail, share = self.fail.under(self.mode), self.asking.share
+        failing = failing_of(view, self.dependencies)
+        causes = causes_of(view, self.dependencies, failing)
         refused = next((cause for cause in causes if fail.refuses(cause)), None)
         identity = self.ids(facts)
         prepared = engine.prepare(view, limits=refused is None, owner=identity)
@@ -239,25 +214,26 @@ class Gate:
         unsure = leases(prepared.batch) if error else []
         down = error is not None and engine.needs(prepared)
         evaluated = engine.evaluate(view, prepared, first, quarantine.resting(facts.at))
-        rooms: list[Room] = [*first.rooms, *first.shadow_rooms] if first else []
-        took = taken(prepared.batch, first)
+        counted, answer = share.take(prepared.batch) if share and error else (prepared.batch, first)
+        rooms: list[Room] = [*answer.rooms, *answer.shadow_rooms] if answer else []
+        took = taken(counted, answer)
         full = any(not room.allowed and not room.shadow for room in rooms)
-        second = None if refused or full or down else engine.throttles(view, evaluated)
+        second = None if refused or full or (down and not share) else engine.throttles(view, evaluated)
         if second and (second.takes or not error):
             reply = yield second
             if isinstance(reply, StateError):
                 error, down = reply, down or bool(second.takes)
                 unsure += leases(second)
-            else:
+                second, reply = share.take(second) if share else (second, error)
+            if isinstance(reply, Reply):
                 rooms += [*reply.rooms, *reply.shadow_rooms]
                 took += taken(second, reply)
         decision = engine.decide(evaluated, rooms)
         _resolve(self._recorded, evaluated, view)
         quarantine.note(decision.ends, facts.at)
-        trouble = Trouble(
-            refused, facts.detail if refused is facts.cause else "", down and fail.of(Dependency.STATE) is Fail.CLOSED,
-            any(map(self.fail.refuses, causes)) or (error is not None and self.fail.of(Dependency.STATE) is Fail.CLOSED),
-        )  # fmt: skip
+        detail, shut = facts.detail if refused is facts.cause else "", down and fail.of(Dependency.STATE) is Fail.CLOSED
+        would = error is not None and self.fail.of(Dependency.STATE) is Fail.CLOSED
+        trouble = Trouble(refused, detail, shut, would or any(map(self.fail.refuses, causes)))
         enforced = enforce(decision, evaluated, prepared, rooms, trouble, facts.at)
         for name in self._subject if enforced.asked else ():
             view.get(name)
@@ -272,7 +248,13 @@ class Gate:
         returns = took if enforced.refusal is not None else refused_in_shadow
         held = [take for take in took if take not in returns]
         returns = [*returns, *unsure]
-        return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, self.timer() - started)
+        named = self._named(failing | {Dependency.STATE} if error else failing)
+        took_ns = self.timer() - started
+        return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, took_ns, failing=named)
+
+    def _named(self, failing: Iterable[Dependency]) -> dict[str, str]:
+        """What fails, each with what is declared of it."""
+        return {str(name): str(self.fail.of(name)) for name in sorted(failing)}
 
 
 def _resolve(recorded: list[str], evaluated: Evaluated, view: View) -> None:
@@ -284,16 +266,3 @@ def _resolve(recorded: list[str], evaluated: Evaluated, view: View) -> None:
             for name in end.rule.evidence:
                 if name not in end.rule.measures:
                     view.get(name)
-
-
-def _credential_causes(view: View) -> list[Cause]:
-    """What is wrong with the credential. A request with two keys must also pass what is asked of the one it is judged by."""
-    facts = view.facts
-    if facts.recorded is not None or facts.account is not None:
-        return []
-    if facts.credential is None:
-        return [Cause.CREDENTIAL_MISSING]
-    known, found = view.get("account.known"), [Cause.CREDENTIAL_AMBIGUOUS] if facts.credentials > 1 else []
-    if facts.looked_up is not None and facts.looked_up.freshness is Freshness.UNAVAILABLE:
-        return [*found, Cause.DIRECTORY_UNAVAILABLE]
-    return [*found, Cause.CREDENTIAL_UNKNOWN] if known is False else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.decision import Mode, Outcome
@@ -39,7 +39,8 @@ class Judgement:
     returns: takes to give back at settle time, because the request was refused. held: those that stay until then, of which
     leases and what was not used come back. judged_in: nanoseconds that judging took.
     trace: the ids of its spans, None in a replay; kept: whether they are exported. settle_error: why shared state did not
-    take what was known only after the answer, so that it is missing from later counts.
+    take what was known only after the answer, so that it is missing from later counts. failing: the dependencies that failed
+    and touched it, with what is declared of each.
     """
 
     outcome: Outcome
@@ -54,3 +55,4 @@ class Judgement:
     trace: Trace | None = None
     kept: bool = True
     settle_error: str = ""
+    failing: dict[str, str] = field(default_factory=dict)

@@ -12,8 +12,10 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
+from gateway.breaker import Breaker
 from gateway.errors import ConfigError, Place, Problem
 from gateway.facts import LookedUp
+from gateway.failing import Dependency
 from gateway.protocol import Dialect, Route
 from gateway.signals import Signal
 
@@ -100,6 +102,7 @@ class Registry:
         self._patterns: dict[tuple[str, int], list[tuple[list[str], dict[str, tuple[Dialect, Route]]]]] = {}
         self.watched: dict[str, Watched] = {}
         self.lookup: Lookup | None = None
+        self.depended: list[tuple[Dependency, str, Breaker, Callable[[int], str] | None]] = []
 
     def add_signals(self, signals: Iterable[Signal]) -> None:
         for signal in signals:
@@ -132,6 +135,13 @@ class Registry:
         if self.lookup is not None:
             raise ConfigError([Problem(Place("identity.directory"), "two plugins bring an account directory")])
         self.lookup = lookup
+
+    def depends(self, name: Dependency, where: str, breaker: Breaker, check: Callable[[int], str] | None = None) -> None:
+        """Say that something outside this process is needed. where: which one, without secrets; breaker: told what is met.
+
+        check: why it fails at a time (µs), empty where it does not, for what no look-up finds out.
+        """
+        self.depended.append((name, where, breaker, check))
 
     def watch(self, name: str, thing: Watched) -> None:
         """Have a thing refreshed from time to time and shown in health."""

@@ -17,6 +17,7 @@ from gateway.language.responses import link_of
 from gateway.literals import (
     declaring_link,
     header_value,
+    http_url,
     ja4_header,
     listening,
     network,
@@ -152,6 +153,11 @@ _AUDIT: Final = {
     ),
     "keep": Field(number("keep", 0, 1), default=1.0, doc="share of allows and observes whose traces are kept"),
 }
+_METRICS: Final = {
+    "listen": Field(scalar(listening, "listen"), doc="address and port of the Prometheus endpoint, such as 127.0.0.1:9464"),
+    "otlp": Field(scalar(http_url, "otlp"), default="", doc="OTLP/HTTP metrics URL, such as http://127.0.0.1:4318/v1/metrics"),
+    "every": Field(scalar(parse_duration, "every"), default=15 * SECOND, doc="between two exports over OTLP"),
+}
 _STATE: Final = {
     "url": Field(or_elsewhere(scalar(state_url, "url")), default="memory://", doc="memory:// or redis://…"),
     "timeout": Field(scalar(parse_duration, "timeout"), default=250_000, doc="for one round trip"),
@@ -226,6 +232,7 @@ CONFIG_FIELDS: Final = {
     "declare": Field(mapping(_DECLARE, "declare")),
     "state": Field(mapping(_STATE, "state")),
     "audit": Field(mapping(_AUDIT, "audit"), default=_defaults(_AUDIT)),
+    "metrics": Field(mapping(_METRICS, "metrics"), default=_defaults(_METRICS), doc="where metrics go; nowhere by default"),
     "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
     "inspect_window": Field(scalar(size, "inspect_window"), default=LARGEST_BODY, doc="bytes of a body that are looked at"),
     "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={},

@@ -28,6 +28,7 @@ from typing import Any, Final
 import geoip2.database
 import maxminddb
 
+from gateway.breaker import Breaker
 from gateway.errors import ConfigError, LoadError, Place, Problem
 from gateway.plugins.reloaded import Moment, ReloadedFile
 from gateway.strict.document import contents
@@ -73,6 +74,7 @@ class Found:
 
 
 UNLISTED: Final = Found()
+RESTING: Final = Found(*[Missing("the geo database is damaged, and not asked for a while")] * 4)
 UNLISTED_IPV6: Final = Found(IPV4_ONLY, IPV4_ONLY, IPV4_ONLY, IPV4_ONLY)
 
 
@@ -216,13 +218,15 @@ def too_old(opened: Opened, max_age: int, at: int) -> Missing | None:
 class Database:
     """A database that is read again when its file changes. Raises ConfigError when it cannot be opened the first time.
 
-    max_age: µs since it was built, past which it no longer speaks. moment: what time it is to health.
+    max_age: µs since it was built, past which it no longer speaks, unless `lasting`. moment: what time it is to health and to
+    the breaker, which is told of look-ups that a damaged file cannot answer: while it is open, none are made.
     """
 
-    def __init__(self, path: Path, max_age: int = MAX_AGE, moment: Moment | None = None) -> None:
+    def __init__(self, path: Path, max_age: int = MAX_AGE, moment: Moment | None = None, *, lasting: bool = False) -> None:
         self._file = ReloadedFile(path, Opened)
-        self._max_age = max_age
+        self._max_age, self._lasting = max_age, lasting
         self._moment = moment or Moment()
+        self.breaker = Breaker(lambda: self._moment.now() / SECOND)
 
     @property
     def built(self) -> int:
@@ -241,12 +245,27 @@ class Database:
 
     def find(self, ip: str) -> Found:
         """What it says of an address, however old it is."""
-        return self._file.content.find(ip)
+        breaker = self.breaker
+        if breaker.failures and not breaker.admits():
+            return RESTING
+        try:
+            found = self._file.content.find(ip)
+        except maxminddb.InvalidDatabaseError:
+            breaker.met(good=False, problem=self._file.content.fault)
+            raise
+        if breaker.failures:
+            breaker.met(good=True)
+        return found
 
     def too_old(self, at: int) -> Missing | None:
         """Why it no longer speaks at the time of an exchange (µs), None while it does."""
         self._moment.seen(at)
-        return too_old(self._file.content, self._max_age, at)
+        return None if self._lasting else too_old(self._file.content, self._max_age, at)
+
+    def failing(self, at: int) -> str:
+        """Why it fails at a time (µs): it is older than it may be, even if it speaks on."""
+        old = too_old(self._file.content, self._max_age, at)
+        return old.reason if old is not None else ""
 
     def ask(self, ip: str, at: int) -> Found:
         """What it says of an address at the time of an exchange (µs): nothing, with the reason, once it is too old."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.errors import ConfigError, Problem
+from gateway.failing import Dependency, Fail, FailModes
 from gateway.plugins import evidence, network_kinds
 from gateway.plugins.databases import MAX_AGE, Absent, Database, Found
 from gateway.plugins.network_kinds import Asked, NetworkLists
@@ -31,9 +32,11 @@ ROLES: Final = ("country", "asn", "anonymous")
 def register(registry: Registry, settings: Settings) -> None:
     geo = settings.get("geo", {})
     moment = Moment(settings.get("clock"))
-    databases, lists = _opened(geo, moment)
+    lasting = settings.get("fail", FailModes()).of(Dependency.GEO) is Fail.DEGRADE
+    databases, lists = _opened(geo, moment, lasting)
     for name, database in databases.items():
         registry.watch(f"geo.{name}", database)
+        registry.depends(Dependency.GEO, name, database.breaker, database.failing)
     if "country" not in databases:
         registry.watch("geo.country", Absent())
     if lists is not None:
@@ -45,7 +48,7 @@ def register(registry: Registry, settings: Settings) -> None:
     registry.add_signals(evidence.signals(evidence.Evidence(country)))
 
 
-def _opened(geo: Settings, moment: Moment) -> tuple[dict[str, Database], NetworkLists | None]:
+def _opened(geo: Settings, moment: Moment, lasting: bool) -> tuple[dict[str, Database], NetworkLists | None]:
     """All files of the section. Raises ConfigError with the problems of all of them."""
     databases: dict[str, Database] = {}
     lists: NetworkLists | None = None
@@ -53,7 +56,7 @@ def _opened(geo: Settings, moment: Moment) -> tuple[dict[str, Database], Network
     for name in ROLES:
         try:
             if geo.get(name):
-                databases[name] = Database(geo[name], geo.get("max_age", MAX_AGE), moment)
+                databases[name] = Database(geo[name], geo.get("max_age", MAX_AGE), moment, lasting=lasting)
         except ConfigError as error:
             problems += error.problems
     try:

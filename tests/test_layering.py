@@ -11,10 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RANKS = [
-    {"gateway.errors", "gateway.values", "gateway.facts", "gateway.unicode", "gateway.addresses", "gateway.randomness"},
+    {
+        "gateway.errors",
+        "gateway.values",
+        "gateway.facts",
+        "gateway.unicode",
+        "gateway.addresses",
+        "gateway.randomness",
+        "gateway.breaker",
+        "gateway.tally",
+    },
     {"gateway.decision", "gateway.strict"},
     {"gateway.signals", "gateway.protocol", "gateway.failing", "gateway.web.proxied"},
-    {"gateway.credentials", "gateway.state", "gateway.registry", "gateway.jsontext", "gateway.forms"},
+    {"gateway.credentials", "gateway.state", "gateway.registry", "gateway.dependencies", "gateway.jsontext", "gateway.forms"},
     {"gateway.language"},
     {"gateway.language.judgements"},
     {"gateway.language.lint"},
@@ -24,7 +33,8 @@ RANKS = [
     {"gateway.evaluation"},
     {"gateway.engine"},
     {"gateway.enforcement", "gateway.judgement", "gateway.quarantine", "gateway.versions"},
-    {"gateway.audit", "gateway.literals", "gateway.disclosure", "gateway.returns"},
+    {"gateway.audit", "gateway.literals", "gateway.disclosure", "gateway.returns", "gateway.troubles"},
+    {"gateway.asking"},
     {"gateway.sections"},
     {"gateway.gate", "gateway.consistency"},
     {
@@ -53,22 +63,23 @@ RANKS = [
     {"gateway.web.upstream", "gateway.web.turn", "gateway.web.lane", "gateway.web.service", "gateway.web.reload"},
     {"gateway.clusters"},
     {"gateway.report"},
-    {"gateway.replay", "gateway.web.app", "gateway.web.stopping"},
+    {"gateway.replay", "gateway.web.app", "gateway.web.metering", "gateway.web.stopping"},
     {"gateway.columns", "gateway.simulate"},
     {"gateway", "gateway.web"},
     {"gateway.cli"},
     {"gateway.__main__"},
 ]
 CORE = (
-    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation", "engine",
-    "recalling", "enforcement", "failing", "declarations", "judgement", "gate", "returns", "quarantine", "versions", "unicode",
+    "errors", "values", "facts", "decision", "strict", "signals", "language", "readings", "counting", "evaluation",
+    "engine", "recalling", "enforcement", "failing", "breaker", "tally", "dependencies", "troubles", "asking", "declarations",
+    "judgement", "gate", "returns", "quarantine", "versions", "unicode",
     "randomness",
 )  # fmt: skip
 NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb", "opentelemetry", "redis", "requests", "yarl"}
 PLUGIN_IMPORTS = {
     "gateway.facts", "gateway.decision", "gateway.errors", "gateway.values", "gateway.signals", "gateway.protocol",
     "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins", "gateway.unicode", "gateway.addresses",
-    "gateway.jsontext", "gateway.forms",
+    "gateway.jsontext", "gateway.forms", "gateway.breaker", "gateway.failing",
 }  # fmt: skip
 
 

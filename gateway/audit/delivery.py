@@ -8,12 +8,14 @@ are counted. An endpoint that says «later» (or nothing) is asked again after a
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from gateway.breaker import Breaker
 from gateway.values import SECOND
 
 DEPTH: Final = 8_192  # spans
@@ -70,9 +72,16 @@ class Sender(Protocol):
 
 
 class Delivery:
-    """Has spans sent. made, exported, lost: counts of spans; made = exported + lost + those that wait."""
+    """Has spans sent. made, exported, lost: counts of spans; made = exported + lost + those that wait.
 
-    def __init__(self, sender: Sender, gathering: float = GATHERING, first_pause: float = FIRST_PAUSE) -> None:
+    While its breaker is open nothing is sent; spans wait, or, where they are `dropping`, are lost at once.
+    """
+
+    def __init__(
+        self, sender: Sender, gathering: float = GATHERING, first_pause: float = FIRST_PAUSE, *, dropping: bool = False
+    ) -> None:
+        self.breaker = Breaker(time.monotonic)
+        self._dropping = dropping
         self.made = self.exported = self.lost = 0
         self.problem = ""
         self._sender, self._gathering, self._first_pause = sender, gathering, first_pause
@@ -87,6 +96,9 @@ class Delivery:
         """Have these spans sent soon."""
         with self._lock:
             self.made += len(spans)
+            if self._dropping and self.breaker.wait:
+                self._lose(len(spans), self.breaker.problem)
+                return
             self._waiting.extend(spans)
             self._bytes += sum(map(len, spans))
             while len(self._waiting) > DEPTH or self._bytes > MOST_BYTES:
@@ -121,7 +133,7 @@ class Delivery:
         self._send_all()
 
     def _send_all(self) -> None:
-        while batch := self._next():
+        while (not self.breaker.wait or self._closing.is_set()) and (batch := self._next()):
             self._deliver(batch)
 
     def _next(self) -> list[bytes]:
@@ -156,7 +168,9 @@ class Delivery:
             try:
                 answer = self._sender.send(batch)
             except Exception as error:  # a library on the way may raise what it does not name: these spans are lost, no more
-                return Answer(False, f"{self._sender.where}: {type(error).__name__}")
+                self.breaker.met(good=False, problem=f"{self._sender.where}: {type(error).__name__}")
+                return Answer(False, self.breaker.problem)
+            self.breaker.met(good=answer.taken, problem=answer.problem)
             if last or not answer.later:
                 return answer
             self.problem = answer.problem

@@ -59,6 +59,8 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         entry["exchange"]["cause"] = str(outcome.cause)
     if outcome.state_error:
         entry["state_error"] = outcome.state_error
+    if judgement.failing:
+        entry["failing"] = judgement.failing
     if judgement.settle_error:
         entry["settle_error"] = judgement.settle_error
     if judgement.trace is not None:

@@ -31,6 +31,7 @@ from gateway.audit.conventions import (
 from gateway.audit.delivery import Delivery, Endpoint
 from gateway.audit.otlp import MOST_EVENTS, Kind, Pairs, Place, event, pairs, request_of, span
 from gateway.audit.senders import Beginning, sender_of
+from gateway.breaker import Breaker
 from gateway.decision import RuleEnd, Verdict
 from gateway.facts import Answer
 from gateway.judgement import Judgement
@@ -52,8 +53,8 @@ def beginning_of(service: str = SCOPE) -> Beginning:
 class OtelSpans:
     """Lays out spans and has them delivered. servers: the upstream of each protocol that has but one, as host and port."""
 
-    def __init__(self, endpoint: Endpoint, servers: Mapping[str, Server] | None = None) -> None:
-        self._delivery = Delivery(sender_of(endpoint, beginning_of()))
+    def __init__(self, endpoint: Endpoint, servers: Mapping[str, Server] | None = None, *, dropping: bool = False) -> None:
+        self._delivery = Delivery(sender_of(endpoint, beginning_of()), dropping=dropping)
         self._servers = servers or {}
         self._fixed: dict[RuleEnd, tuple[bytes, ...]] = {}
         self._policy = ""
@@ -61,6 +62,11 @@ class OtelSpans:
     def emit(self, judgement: Judgement, answer: Answer, entry: Mapping[str, Any]) -> None:
         """The spans of one exchange."""
         self._delivery.put(self.laid_out(judgement, answer, entry))
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether the endpoint is asked now."""
+        return self._delivery.breaker
 
     def close(self) -> None:
         self._delivery.close()

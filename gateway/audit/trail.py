@@ -14,6 +14,7 @@ import contextlib
 import sqlite3
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,11 +24,15 @@ from gateway.audit.ledger import Ledger, LedgerSettings
 from gateway.audit.lines import line
 from gateway.audit.record import record
 from gateway.audit.sealing import Seals
+from gateway.breaker import Breaker
 from gateway.facts import Answer
+from gateway.failing import Dependency
 from gateway.judgement import Judgement
 
 DEPTH: Final = 65_536
 BATCH: Final = 512
+REST: Final = 0.2  # seconds for which a disk that refuses is left alone, and at most
+LONGEST: Final = 5.0
 PAUSE: Final = 0.02
 HELD: Final = 64 * 2**20  # bytes of records that wait for the disk
 
@@ -38,6 +43,9 @@ class SpanSink(Protocol):
     def emit(self, judgement: Judgement, answer: Answer, entry: dict[str, Any]) -> None: ...
 
     def close(self) -> None: ...
+
+    @property
+    def breaker(self) -> Breaker: ...
 
     def health(self) -> dict[str, object]: ...
 
@@ -65,6 +73,7 @@ class Trail:
         self._lock = threading.Lock()
         self._ledger = None if path is None else Ledger(path, settings)
         self._taken = 0
+        self.breaker = Breaker(time.monotonic, rest=REST, longest=LONGEST)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluice-trail", daemon=True)
         self._thread.start()
@@ -130,6 +139,11 @@ class Trail:
         ledger = self._ledger.health() if self._ledger is not None else {}
         return {**shown, **ledger, "problem": self._refusal or self.problem}
 
+    def breakers(self) -> list[tuple[Dependency, str, Breaker]]:
+        """What it depends on, each with its breaker and where that is."""
+        disk = [(Dependency.RECORDS, str(self.path), self.breaker)] if self._ledger is not None else []
+        return disk + ([(Dependency.OTLP, "traces", self._spans.breaker)] if self._spans is not None else [])
+
     def traces(self) -> dict[str, object] | None:
         """The health of the export of spans, whose trouble is nobody's but its own; None where none are exported."""
         return self._spans.health() if self._spans is not None else None
@@ -175,13 +189,14 @@ class Trail:
         self._tell(self.problem)
 
     def _refused(self, refusal: str) -> None:
+        self.breaker.met(good=False, problem=refusal)
         said, self._refusal = self._refusal, refusal
         if said != refusal:
             self._tell(refusal)
 
     def _put(self) -> None:
         """Have the ledger write what it holds and do what is due; say when the disk begins to refuse, and when it ends."""
-        if self._ledger is None:
+        if self._ledger is None or not self.breaker.admits():
             return
         try:
             self._ledger.write()
@@ -189,6 +204,7 @@ class Trail:
         except OSError as error:
             self._refused(f"{self.path}: {error.strerror}; records are held until it takes them")
         else:
+            self.breaker.met(good=True)
             if self._refusal:
                 self._refusal = ""
                 self._tell(f"{self.path} takes records again; all that were held are written")

@@ -143,13 +143,14 @@ class Take:
     """Units of a limit under a key: one request, or tokens or money held back, or one lease of an `owner`.
 
     Given back, `cost` says how many units; a negative number takes more, whether or not there is room: they were used. A lease
-    given back at a negative cost is renewed: its owner is still under way.
+    given back at a negative cost is renewed: its owner is still under way. own: it is of this process's share (`share`).
     """
 
     limit: Limit
     key: tuple[str, ...]
     cost: int = 1
     owner: str = ""
+    own: bool = False
 
 
 @dataclass(slots=True)

@@ -28,10 +28,12 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from gateway.breaker import Breaker
 from gateway.errors import StateError
 from gateway.state.operations import Batch, Reply
 from gateway.state.trips import QUIET, Connection, Node, Trips
 from gateway.state.wire import Wire, read
+from gateway.tally import Histogram
 
 
 class RedisState:
@@ -66,6 +68,21 @@ class RedisState:
     def trips(self) -> int:
         """Round trips so far."""
         return self._trips.trips
+
+    @property
+    def latency(self) -> Histogram:
+        """How long round trips took, in seconds."""
+        return self._trips.latency
+
+    @property
+    def where(self) -> str:
+        """Its address, without user and password."""
+        return self._where
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether it is asked now."""
+        return self._trips.breaker
 
     async def apply(self, batch: Batch) -> Reply:
         """Every operation of the batch, at the batch's time. Raises StateError, within the time-out, when that fails.

@@ -7,7 +7,8 @@ under way. Everything leaves in the order in which it was asked, once; `close` s
 
 **When Redis does not answer.** A trip that fails ends the connection, all trips that are under way on it, and what waits: they
 fail alike, and nothing is sent twice. From then on one command alone finds out whether Redis answers again, on a new
-connection; the others wait for what it finds, and are not sent where it finds nothing. At most `MOST` commands wait.
+connection; the others wait for what it finds, and are not sent where it finds nothing. At most `MOST` commands wait. After some
+such failures in a row the breaker opens: then commands fail at once, and one finds out when it has rested.
 
 **In a cluster** all keys lie in one slot, and any node says which one has it (`MOVED`), at the start and after a fail-over.
 What was sent has done nothing then: it goes once more, to that node, when nothing is under way any more.
@@ -19,18 +20,24 @@ answer before they send the next command.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from redis.exceptions import MovedError, NoScriptError, RedisError, ResponseError
 
+from gateway.breaker import Breaker
 from gateway.errors import StateError
+from gateway.tally import Histogram
 
 QUIET: Final = 0.005
 RIDING: Final = 64
 MOST: Final = 10_000
 MOVES: Final = 3
+REST: Final = 0.5
+LONGEST: Final = 5.0
+FAST: Final = (0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0)
 Node = tuple[str, int]
 
 
@@ -63,7 +70,8 @@ class Trips:
     opened: a new connection, not yet connected, to the node of a cluster where one is given. in_full: a command with the text
     of the script that it only names; so it is sent again to a Redis that does not know the script, and has done nothing.
     timeout: seconds that a trip may take, connecting included. where: the address, for messages. quiet: seconds that what has
-    time waits at most. problem: the last failure, until the next success. trips: how many so far.
+    time waits at most. problem: the last failure, until the next success. trips: how many so far;
+    latency: of those that were answered, in seconds.
     """
 
     def __init__(
@@ -73,8 +81,10 @@ class Trips:
         timeout: float,
         where: str,
         quiet: float = QUIET,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.problem = ""
+        self.breaker, self.latency, self._now = Breaker(now, rest=REST, longest=LONGEST), Histogram(FAST), now
         self.trips = 0
         self._opened, self._in_full = opened, in_full
         self._timeout, self._where, self._patience = timeout, where, quiet
@@ -87,6 +97,8 @@ class Trips:
 
     async def ask(self, command: bytes, *, later: bool = False) -> bytes:
         """The answer to a command; `later` says that it may wait for another one. Raises StateError, which `problem` keeps."""
+        if self.breaker.wait:  # once it has rested, one command finds out, and the others wait for what it finds
+            raise StateError(f"{self.problem or f'Redis at {self._where} failed'}; asked again in {self.breaker.wait:.1f} s")
         if len(self._waiting) >= MOST:
             raise StateError(f"Redis at {self._where}: {MOST} batches wait for it already")
         loop = asyncio.get_running_loop()
@@ -144,6 +156,7 @@ class Trips:
         else:
             self._down, self.problem = False, ""
             self._hand_out(asked, answers)
+            self.breaker.met(good=not self.problem, problem=self.problem)
 
     async def _answers(self, asked: Sequence[_Asked], before: asyncio.Task[None] | None) -> list[object]:
         """Send commands, and read their answers once those of the trip before have been read."""
@@ -157,12 +170,15 @@ class Trips:
             await line.connect()
             self._line = line
         self.trips += 1
+        begun = self._now()
         await line.send_packed_command([b"".join([one.command for one in asked])], check_health=False)
         if before is not None:
             await asyncio.wait([before])
             if self._line is not line:
                 raise _LostError
-        return [await _answer(line) for _ in asked]
+        answers = [await _answer(line) for _ in asked]
+        self.latency.observe(self._now() - begun)
+        return answers
 
     async def _ended_by_redis(self) -> bool:
         """Whether the connection was closed at its other end while nothing was under way."""
@@ -197,6 +213,7 @@ class Trips:
     async def _lose(self, asked: Sequence[_Asked], problem: str) -> None:
         """A trip failed: so does what waits, and what is under way behind it."""
         self._down, self.problem = True, problem
+        self.breaker.met(good=False, problem=problem)
         waiting, self._waiting = self._waiting, []
         self._fail([*asked, *waiting])
         self._node = None  # the one that is configured knows where else the keys went

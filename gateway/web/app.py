@@ -17,6 +17,7 @@ from gateway.addresses import Networks
 from gateway.audit.trail import Trail
 from gateway.config import Config
 from gateway.errors import StateError
+from gateway.failing import Dependency
 from gateway.gate import Gate
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch
@@ -24,6 +25,7 @@ from gateway.values import SECOND
 from gateway.web.door import Assembly, assemble, seconds, wall_clock
 from gateway.web.intake import Head
 from gateway.web.lane import lane_of
+from gateway.web.metering import Metering
 from gateway.web.middleware import PolicyMiddleware, Receive, Scope, Send
 from gateway.web.pools import Pools, pools_of
 from gateway.web.reload import Reloader
@@ -85,14 +87,15 @@ class Process:
         parts["audit"] = self.trail.health()
         if (traces := self.trail.traces()) is not None:
             parts["traces"] = traces  # an endpoint that takes no spans keeps nobody from being served
-        parts["state"] = {**self.gate.state.health(), "failures": self.gate.state_failures, "leases": self.gate.leases}
+        parts["state"] = {**self.gate.state.health(), "failures": self.gate.asking.failures, "leases": self.gate.leases}
+        if self.gate.asking.share is not None:
+            parts["state"]["share"] = self.gate.asking.share.health()
         problems = [f"{name}: {part['problem']}" for name, part in parts.items() if part.get("problem")]
         if not self.assembly.config.lasting_key:
             parts["identity"] = {"note": "no hash key is set: hashes will not join with those of another run"}
         policy = {"digest": self.gate.policy.digest, "version": self.gate.policy.version, "mode": str(self.gate.mode)}
-        remote = [] if registry.lookup is None else [registry.lookup.health()]
-        # with the last good policy, or edition of a file, a process is as ready as before
-        ready = not self.stopping and not any(part.get("problem") for part in [parts["audit"], parts["state"], *remote])
+        dependencies = self.gate.dependencies  # with the last good policy, or edition of a file, it is as ready as before
+        ready = not self.stopping and dependencies.ready(self.assembly.door.clock())
         reloads = self.reloader.health()
         if reloads["problem"]:
             problems.append(f"policy: the last reload was refused: {reloads['problem']}")
@@ -105,7 +108,14 @@ class Process:
         if parts["rules"]["problem"]:
             problems.append(f"rules: {parts['rules']['problem']}")
         status = "degraded" if problems else "ok"
-        return {"status": status, "ready": ready, "problems": problems, "policy": {**policy, **reloads}, "parts": parts}
+        return {
+            "status": status,
+            "ready": ready,
+            "problems": problems,
+            "policy": {**policy, **reloads},
+            "parts": parts,
+            "dependencies": dependencies.health(),
+        }
 
 
 def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callable[[Head], Head] | None = None) -> Process:
@@ -117,6 +127,8 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
     pools = pools_of(config, assembly.registry, seconds)
     trusted = config.settings.get("client_address", {}).get("trusted_proxies", ())
     service = Service(assembly.door, pools, address, Waits.of(config.waits), Networks(trusted))
+    for pool in pools:
+        assembly.gate.dependencies.watch(Dependency.UPSTREAM, pool.where, pool.breaker)
     process = Process(assembly, pools, Reloader(assembly.gate, config.policy, clock, config.source), service)
     judged = PolicyMiddleware(Proxy(process.pools), door=assembly.door, address=address)
     health = Health(process)
@@ -147,6 +159,7 @@ class Health:
 async def _lifespan(process: Process) -> AsyncIterator[None]:
     await process.pools.open()
     _listen_for_reload(process)
+    metering = Metering(process)
     every = process.assembly.config.watch / SECOND
     watching = asyncio.ensure_future(process.reloader.watch(every)) if every else None
     try:
@@ -154,6 +167,7 @@ async def _lifespan(process: Process) -> AsyncIterator[None]:
     finally:
         if watching is not None:
             watching.cancel()
+        await asyncio.to_thread(metering.close)
         await process.pools.close()
         if (lookup := process.assembly.registry.lookup) is not None:
             await lookup.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,13 +38,15 @@ class Failure:
     begun: End = End.UPSTREAM_CUT
 
 
+_LATER: Final = (("retry-after", "10"),)
 _SOON: Final = (("retry-after", "1"),)
-NO_UPSTREAM: Final = Failure(502, Public("no-upstream", "No upstream is set up for this protocol."))
-FAILURES: Final = {
+FAILURES: Final[Mapping[Broke | None, Failure]] = {
+    None: Failure(502, Public("no-upstream", "No upstream is set up for this protocol.")),
     Broke.UNREACHABLE: Failure(502, Public("upstream-unreachable", "The upstream could not be reached.")),
     Broke.TIMED_OUT: Failure(504, Public("upstream-timeout", "The upstream did not answer in time.")),
     Broke.CUT: Failure(502, Public("upstream-interrupted", "The upstream broke off its answer.")),
     Broke.BUSY: Failure(503, Public("upstream-busy", "Too many requests to the upstream are open."), _SOON),
+    Broke.RESTING: Failure(503, Public("upstream-resting", "The upstream fails; it is left alone for a while."), _LATER),
     Broke.STOPPED: Failure(
         503, Public("gateway-stopping", "The gateway is being stopped; ask again."), _SOON, End.STOPPED, End.STOPPED
     ),

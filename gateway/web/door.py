@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
+from gateway.asking import RemoteState
+from gateway.audit.counted import Counted
 from gateway.audit.trail import Trail
 from gateway.config import Config, StateSettings, default_config, load_config
 from gateway.decision import Mode
+from gateway.dependencies import Dependencies
 from gateway.errors import ConfigError, Place, Problem, did_you_mean
 from gateway.facts import Answer, Cause
-from gateway.failing import Fail, FailModes
-from gateway.gate import Gate, RemoteState, Sink
+from gateway.failing import Dependency, Fail, FailModes
+from gateway.gate import Gate, Sink
 from gateway.judgement import Judgement
 from gateway.language.compile import load
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.state.memory import MemoryState
+from gateway.state.share import Share
 from gateway.values import SECOND
 from gateway.web.exchange import Door
 from gateway.web.intake import Intake
@@ -102,6 +106,7 @@ class Assembly:
     gate: Gate
     trail: Trail | None
     door: Door
+    counted: Counted
 
 
 def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink | None = None) -> Assembly:
@@ -112,15 +117,40 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
     if registry.lookup is not None:
         registry.lookup.start(timer)
     trail = _open_trail(config)
-    sinks = [found for found in (trail, sink) if found is not None]
-    gate = Gate(policy, registry.signals, state=state, mode=config.mode, fail=config.fail, sink=_all(sinks), tell=_to_operators)
+    counted = Counted()
+    sinks: list[Sink] = [counted, *(found for found in (trail, sink) if found is not None)]
+    share = Share(config.state.replicas or 1) if _degrades(config, state) else None
+    gate = Gate(
+        policy, registry.signals, state=state, mode=config.mode, fail=config.fail, share=share, sink=_all(sinks),
+        dependencies=_watched(config, registry, state), tell=_to_operators,
+    )  # fmt: skip
     Renewing(gate, clock)
     window = min(config.largest_body, config.inspect_window)
     intake = Intake(registry, config.hash_key, window)
     link = config.settings.get("declare", {}).get("link", "")
     asked = frozenset(name for name, upstream in config.upstreams.items() if upstream.ask_usage)
     door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry), link, window, asked)
-    return Assembly(config, registry, gate, trail, door)
+    if trail is not None:
+        for name, where, breaker in trail.breakers():
+            gate.dependencies.watch(name, where, breaker)
+        gate.dependencies.bound(lambda: trail.full)
+    return Assembly(config, registry, gate, trail, door, counted)
+
+
+def _degrades(config: Config, state: MemoryState | RemoteState) -> bool:
+    return not state.local and config.fail.of(Dependency.STATE) is Fail.DEGRADE
+
+
+def _watched(config: Config, registry: Registry, state: MemoryState | RemoteState) -> Dependencies:
+    """What the gate depends on, of all that is there before it; upstreams, records and traces are added where they are."""
+    found = Dependencies(config.fail)
+    for name, where, breaker, check in registry.depended:
+        found.watch(name, where, breaker)
+        if check is not None:
+            found.check(name, check)
+    if not isinstance(state, MemoryState):
+        found.watch(Dependency.STATE, state.where, state.breaker)
+    return found
 
 
 def assemble_inside(
@@ -169,7 +199,7 @@ def _open_trail(config: Config) -> Trail | None:
     if config.otlp is not None:
         from gateway.audit.spans import OtelSpans  # heavy to import, and only needed where traces are exported
 
-        spans = OtelSpans(config.otlp, _servers(config))
+        spans = OtelSpans(config.otlp, _servers(config), dropping=config.fail.of(Dependency.OTLP) is Fail.OPEN)
     return Trail(config.records, spans, settings=config.audit.ledger(), seals=seals)
 
 

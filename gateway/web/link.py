@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
-from gateway.web.balance import OUT
+from gateway.failing import OUT
 from gateway.web.exchange import Headers
 from gateway.web.wire import BODILESS, HOP_BY_HOP, named_by
 
@@ -36,7 +36,11 @@ class Broke(Enum):
     TIMED_OUT = "timed out"
     CUT = "cut"
     BUSY = "busy"
+    RESTING = "resting"
     STOPPED = "stopped"
+
+
+_TOLD: Final = {Broke.TIMED_OUT: "did not answer in time", Broke.CUT: "broke off its answer"}
 
 
 class Listener(Protocol):
@@ -125,7 +129,7 @@ class Link(asyncio.Protocol):
         if listener is not None:
             stale = why is Broke.CUT and self.served > 0 and self.reads == 0
             if not stale and why is not Broke.STOPPED:
-                self._pool.met(good=False)
+                self._pool.met(f"it {_TOLD.get(why, why.value)}")
             listener.lost(why, stale=stale)
 
     def hold(self, held: bool) -> None:
@@ -176,7 +180,7 @@ class Link(asyncio.Protocol):
                 self.drop()
         status, self._told = (0 if self._told else self._status), self._status
         if status:
-            self._pool.met(good=status not in OUT)
+            self._pool.met(f"it answered {status}" if status in OUT else "")
         chunk = b"".join(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
         self._pieces.clear()
         if status or chunk or whole:

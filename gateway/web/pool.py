@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,10 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from gateway.breaker import Breaker
 from gateway.errors import ConfigError, Place, Problem
 from gateway.values import SECOND
-from gateway.web.balance import Group
+from gateway.web.balance import LONGEST, REST, Group
 from gateway.web.link import Broke, Link
 
 IDLE: Final = 15 * SECOND  # many servers close after 20 s or more; a call that meets such a close fails
@@ -65,10 +67,12 @@ class Pool:
     """The connections to one upstream. `open` and all after it needs a running loop. Raises ConfigError for a bad ca_file.
 
     problem: why the last try to connect failed, empty since one succeeded. group: the others that may be asked in its place.
+    now: seconds, of any clock that does not go back, for the breaker.
     """
 
-    def __init__(self, upstream: Upstream, name: str = "") -> None:
+    def __init__(self, upstream: Upstream, name: str = "", now: Callable[[], float] = time.monotonic) -> None:
         self.upstream, self.name = upstream, name
+        self.breaker = Breaker(now, rest=REST, longest=LONGEST)
         url = URL(upstream.url.rstrip("/"), encoded=True)
         self._proxy = URL(upstream.proxy) if upstream.proxy else None
         self._url = url
@@ -114,6 +118,11 @@ class Pool:
                 waiter.set_exception(Stopped())
 
     @property
+    def where(self) -> str:
+        """Which upstream this is, without a password that may stand in its URL."""
+        return f"{self.name} {self._url.with_user(None)}"
+
+    @property
     def counts(self) -> tuple[int, int, int]:
         """How many connections are open, how many of them idle, and how many requests wait for one."""
         return len(self._links), len(self._idle), len(self._waiting)
@@ -122,10 +131,10 @@ class Pool:
         """Seconds between two reads of an answer on this route, and for all of it (0: any)."""
         return self._waits.get(route, self._usual)
 
-    def met(self, *, good: bool) -> None:
-        """What a request met here, where there are others that could be asked."""
-        if self.group is not None:
-            self.group.met(self, good)
+    def met(self, problem: str) -> None:
+        """What a request met here: why it has no answer, empty where it has one."""
+        if problem or self.breaker.failures:
+            self.breaker.met(good=not problem, problem=problem)
 
     def take(self) -> Link | None:
         """An idle connection, the one used last, if there is one that its other side has not closed."""
@@ -156,7 +165,7 @@ class Pool:
             self._place_free(None)
             if isinstance(error, Exception) and not isinstance(error, Stopped):
                 self._troubled(error)
-                self.met(good=False)
+                self.met(self.problem)
             raise
         self.problem = ""
         return link

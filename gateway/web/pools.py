@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import aiohttp
 
 from gateway.config import Config
 from gateway.errors import ConfigError, Place, Problem, did_you_mean
+from gateway.failing import Dependency, Fail
 from gateway.registry import Registry
 from gateway.web.balance import Group
+from gateway.web.link import Broke
 from gateway.web.pool import Pool, Upstream
 
 
 class Pools:
     """The upstreams of a process, by protocol; where a protocol has several, with their weights. Raises ConfigError.
 
-    now: seconds, of any clock that does not go back.
+    now: seconds, of any clock that does not go back. mode: what is declared for those that fail.
     """
 
-    def __init__(self, upstreams: Mapping[str, Upstream | Sequence[tuple[Upstream, int]]], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream | Sequence[tuple[Upstream, int]]],
+        now: Callable[[], float],
+        mode: Fail = Fail.DEGRADE,
+    ) -> None:
         self._single: dict[str, Pool] = {}
         self._groups: dict[str, Group] = {}
         self._all: list[Pool] = []
         for name, found in upstreams.items():
             weighted = [(found, 1)] if isinstance(found, Upstream) else found
-            members = [(Pool(upstream, name), weight) for upstream, weight in weighted]
+            members = [(Pool(upstream, name, now), weight) for upstream, weight in weighted]
             self._all += [pool for pool, _ in members]
             if len(members) == 1:
                 self._single[name] = members[0][0]
             else:
-                self._groups[name] = Group(members, now)
-        self.get: Callable[[str], Pool | None] = self._picked if self._groups else self._single.get
+                self._groups[name] = Group(members, mode)
+        self._closed = mode is Fail.CLOSED
+        picks = self._groups or self._closed
+        self.get: Callable[[str], Pool | Broke | None] = self._picked if picks else self._single.get
         self._connector: aiohttp.TCPConnector | None = None
 
-    def _picked(self, name: str) -> Pool | None:
-        """Whom to ask."""
-        group = self._groups.get(name)
-        return self._single.get(name) if group is None else group.pick()
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._all)
+
+    def _picked(self, name: str) -> Pool | Broke | None:
+        """Whom to ask, or why nobody is asked."""
+        if (group := self._groups.get(name)) is not None:
+            return group.pick() or Broke.RESTING
+        pool = self._single.get(name)
+        return Broke.RESTING if self._closed and pool is not None and not pool.breaker.admits() else pool
 
     async def open(self) -> None:
         """Needs a running loop."""
@@ -86,4 +100,4 @@ def pools_of(config: Config, registry: Registry, now: Callable[[], float]) -> Po
         ]
     if problems:
         raise ConfigError(problems)
-    return Pools(found, now)
+    return Pools(found, now, config.fail.of(Dependency.UPSTREAM))

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.facts import End, Facts
 from gateway.values import SECOND
-from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller, Failure
+from gateway.web.caller import FAILURES, Caller, Failure
 from gateway.web.exchange import Exchange, Forward, Headers, Refuse
 from gateway.web.heads import Known
 from gateway.web.link import Broke
+from gateway.web.pool import Pool
 from gateway.web.steps import Steps, aside
 from gateway.web.wire import BODILESS, CONTINUE, LAST_CHUNK, answer_head, chunk_of, request_end
 
@@ -158,8 +159,8 @@ class Turn(Caller, Steps):
     def _forward(self, plan: Forward) -> None:
         exchange = self.exchange
         pool = self.lane.service.pools.get(exchange.dialect.name) if exchange.dialect else None
-        if pool is None:
-            self._fail(NO_UPSTREAM)
+        if not isinstance(pool, Pool):
+            self._fail(FAILURES[pool])
             return
         length, method = exchange.length_up, self._known.asked[0]
         head = self._known.up(pool, plan) + request_end(plan.added, length)

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Final
 from urllib.parse import quote
 
-from gateway.web.caller import FAILURES, NO_UPSTREAM, Caller, Failure
+from gateway.web.caller import FAILURES, Caller, Failure
 from gateway.web.exchange import Headers
 from gateway.web.link import Broke
 from gateway.web.middleware import Handle, Receive, Scope, Send, answer
@@ -36,8 +36,8 @@ class Proxy:
         handle: Handle = scope["state"]["sluice"]
         dialect = handle.exchange.dialect
         pool = self.pools.get(dialect.name) if dialect else None
-        if pool is None:
-            await _fail(handle, NO_UPSTREAM, send)
+        if not isinstance(pool, Pool):
+            await _fail(handle, FAILURES[pool], send)
             return
         asked = Asked()
         watcher = asyncio.ensure_future(_watch(receive, asked, handle.exchange.partly))

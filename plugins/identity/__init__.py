@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import ConfigError, Place, Problem
+from gateway.failing import Dependency, Fail, FailModes
 from gateway.plugins.identity.cache import Keeping, RemoteDirectory
 from gateway.plugins.identity.entries import placed
 from gateway.plugins.identity.file import READERS, FileDirectory
@@ -35,10 +36,15 @@ def register(registry: Registry, settings: Settings) -> None:
     directory = section.get("directory")
     if directory is not None:
         places = settings.get("places", {})
+        closed = settings.get("fail", FailModes()).of(Dependency.DIRECTORY) is Fail.CLOSED
         try:
-            lookup = _file(directory, section) if isinstance(directory, Path) else _remote(str(directory), section, places)
+            lookup = (
+                _file(directory, section) if isinstance(directory, Path) else _remote(str(directory), section, places, closed)
+            )
         except ConfigError as error:
             raise placed(error, places) from None
+        if isinstance(lookup, RemoteDirectory):
+            registry.depends(Dependency.DIRECTORY, lookup.where, lookup.breaker)
         registry.add_lookup(lookup)
         registry.watch("directory", lookup)
     registry.add_signals(signals())
@@ -53,7 +59,7 @@ def _file(path: Path, section: Settings) -> FileDirectory:
     return FileDirectory(path, section["hash_key"])
 
 
-def _remote(url: str, section: Settings, places: Mapping[str, Place]) -> RemoteDirectory:
+def _remote(url: str, section: Settings, places: Mapping[str, Place], closed: bool) -> RemoteDirectory:
     scheme = url.partition("://")[0]
     stray, meant = ("query", "an SQL database") if scheme in _HTTP else ("token_file", "an HTTP service")
     if section.get(stray) is not None:
@@ -68,7 +74,8 @@ def _remote(url: str, section: Settings, places: Mapping[str, Place]) -> RemoteD
         except ModuleNotFoundError:
             raise _wrong("needs the sqlalchemy package", "install sluicegate[sql], or use a file") from None
         source = sql.SqlSource(url, section.get("query"), timeout)
-    return RemoteDirectory(source, timeout, Keeping(**section["cache"]), places)
+    cache = {**section["cache"], **({"stale": 0} if closed else {})}
+    return RemoteDirectory(source, timeout, Keeping(**cache), places)
 
 
 def _wrong(message: str, mend: str) -> ConfigError:

@@ -4,7 +4,9 @@
 - A credential that is not listed is remembered for `absent`, in a map of its own: unknown keys neither hammer the directory
   nor drive known accounts out of memory.
 - Where the directory does not answer, the last known entry is served as stale for `stale` after that. Nothing known:
-  `unavailable`, which the host answers as declared.
+  `unavailable`, which the host answers as declared. Where it answers, but with an entry that is wrong: `unreadable`, which
+  asking again does not mend.
+- While its circuit breaker is open it is not asked for credentials that nobody has seen; whoever is known is asked for as said.
 - One look-up at a time goes out for a credential, and no more in all than the source has connections (`lanes` says whose);
   whoever asked may go away, the look-up goes on. Who waits too long for a slot is turned away, which says nothing of the
   directory. While that is failing, one renewal at a time in the background finds out whether it answers again.
@@ -23,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from gateway.breaker import Breaker
 from gateway.errors import ConfigError, Place
 from gateway.facts import Freshness, LookedUp
 from gateway.plugins.identity.entries import BadEntryError, DirectoryError, placed
@@ -33,9 +36,12 @@ MOST_WAITING: Final = 1_024
 NOBODY: Final = "0" * 64
 START: Final = 10.0
 _RETRY: Final = SECOND
+_REST: Final = 0.5  # seconds
+_LONGEST: Final = 5.0
 _TELL_AGAIN: Final = 60 * SECOND
 _NOT_LISTED: Final = LookedUp(None)
 _UNAVAILABLE: Final = LookedUp(None, Freshness.UNAVAILABLE)
+_UNREADABLE: Final = LookedUp(None, Freshness.UNREADABLE)
 
 
 NOWHERE: Final[Mapping[str, Place]] = {}
@@ -93,13 +99,13 @@ class RemoteDirectory:
     def __init__(self, source: Source, timeout: float, keeping: Keeping, places: Mapping[str, Place] = NOWHERE) -> None:
         self._source, self._timeout, self._keeping, self._places = source, timeout, keeping, places
         self._timer: Callable[[], int] = lambda: 0
+        self.breaker = Breaker(lambda: self._timer() / SECOND, rest=_REST, longest=_LONGEST)
         self._known: OrderedDict[str, _Held] = OrderedDict()
         self._absent: OrderedDict[str, tuple[int, LookedUp]] = OrderedDict()
         self._flights: dict[str, asyncio.Task[LookedUp]] = {}
         self._lanes = Lanes(source.connections, MOST_WAITING)
         self._renewals = 0
         self._renewed = keeping.keep - keeping.keep // 5
-        self._down = False
         self._problem = self._file_problem = self._last_failure = ""
         self._failures = self._turned_away = 0
         self._told = (0, "")
@@ -120,8 +126,7 @@ class RemoteDirectory:
                 thread.submit(asyncio.run, ask()).result()
             except (DirectoryError, TimeoutError) as error:
                 said = str(error) or f"did not answer within {START:g} s"
-                self._down = True
-                self._failed(said, getattr(error, "detail", "") or said)
+                self._failed(said, getattr(error, "detail", "") or said, down=True)
             except ConfigError as error:
                 raise placed(error, self._places) from None
 
@@ -148,6 +153,11 @@ class RemoteDirectory:
             kind = Kind.KNOWN if credential in self._known else Kind.STRANGE
             flight = self._take_off(credential, digest.hex(), kind, network)
         return await asyncio.shield(flight)
+
+    @property
+    def where(self) -> str:
+        """What health may show of where it is."""
+        return self._source.where
 
     def refresh(self) -> None:
         self._file_problem = self._source.refresh()
@@ -202,6 +212,8 @@ class RemoteDirectory:
         return flight
 
     async def _fly(self, credential: str, digest: str, kind: Kind, network: str) -> LookedUp:
+        if kind is Kind.STRANGE and not self.breaker.admits():
+            return self._last_known(credential)
         try:
             async with asyncio.timeout(self._timeout):
                 await self._lanes.enter(kind, network)
@@ -218,24 +230,33 @@ class RemoteDirectory:
             async with asyncio.timeout(self._timeout):
                 entry = await self._source.ask(digest)
         except TimeoutError:
-            self._down = True
-            self._failed(f"did not answer within {self._timeout:g} s")
+            self._failed(f"did not answer within {self._timeout:g} s", down=True)
         except BadEntryError as error:
-            self._down = False
             self._failed(str(error), error.detail)
-            self._remember_absent(credential, _UNAVAILABLE)
+            self._answers()
+            self._remember_absent(credential, _UNREADABLE)
+            return self._last_known(credential, _UNREADABLE)
         except DirectoryError as error:
-            self._down = True
-            self._failed(str(error), error.detail)
+            self._failed(str(error), error.detail, down=True)
         except Exception as error:  # a driver is third-party code: what breaks in it is the directory's failure, not a caller's
-            self._down = True
-            self._failed(f"broke: {type(error).__name__}")
+            self._failed(f"broke: {type(error).__name__}", down=True)
         else:
-            self._down, self._problem = False, ""
+            self._problem = ""
+            self._answers()
             return self._remember(credential, digest, entry)
         return self._last_known(credential)
 
-    def _failed(self, said: str, detail: str = "") -> None:
+    @property
+    def _down(self) -> bool:
+        """Whether the last time it was asked it did not answer."""
+        return self.breaker.failing
+
+    def _answers(self) -> None:
+        self.breaker.met(good=True)
+
+    def _failed(self, said: str, detail: str = "", down: bool = False) -> None:
+        if down:
+            self.breaker.met(good=False, problem=f"{self._source.where}: {said}")
         self._failures += 1
         self._problem = self._last_failure = f"{self._source.where}: {said}"
         now, told = self._timer(), f"{self._source.where}: {detail or said}"
@@ -243,11 +264,11 @@ class RemoteDirectory:
             self._told = (now, told)
             print(f"sluice: directory: {told}", file=sys.stderr, flush=True)
 
-    def _last_known(self, credential: str) -> LookedUp:
+    def _last_known(self, credential: str, unknown: LookedUp = _UNAVAILABLE) -> LookedUp:
         held, keeping = self._known.get(credential), self._keeping
         age = self._timer() - held.at if held else 0
         if held is None or age >= keeping.keep + keeping.stale:
-            return _UNAVAILABLE
+            return unknown
         return held.fresh if age < keeping.keep else held.stale
 
     def _remember(self, credential: str, digest: str, entry: Mapping[str, object] | None) -> LookedUp:

@@ -15,6 +15,8 @@ NO_DIRECTORY: Final = Missing("no account directory")
 NOT_LISTED: Final = Missing("the account directory does not list the credential")
 NOT_SAID: Final = Missing("the account directory does not say")
 UNAVAILABLE: Final = Missing("the account directory did not answer")
+UNREADABLE: Final = Missing("what the account directory says of the account cannot be read")
+_UNKNOWN: Final = {Freshness.UNAVAILABLE: UNAVAILABLE, Freshness.UNREADABLE: UNREADABLE}
 NOT_ASKED: Final = "none"
 
 _MEANINGS: Final = {
@@ -36,8 +38,8 @@ def entry(view: View) -> Mapping[str, object] | Missing:
         return facts.account
     if facts.looked_up is None:
         return NO_CREDENTIAL if facts.credential is None else NO_DIRECTORY
-    if facts.looked_up.freshness is Freshness.UNAVAILABLE:
-        return UNAVAILABLE
+    if (unknown := _UNKNOWN.get(facts.looked_up.freshness)) is not None:
+        return unknown
     return NOT_LISTED if facts.looked_up.entry is None else facts.looked_up.entry
 
 
@@ -58,7 +60,7 @@ _ID, _ORG, _AGE, _CREATED = value("id"), value("org"), value("age"), value("crea
 def account_id(view: View) -> object:
     """A directory that did not answer leaves it open who asks: a hash in place of an id would be another account."""
     given = _ID(view)
-    if isinstance(given, Missing) and given is not UNAVAILABLE and view.facts.credential is not None:
+    if isinstance(given, Missing) and given not in _UNKNOWN.values() and view.facts.credential is not None:
         return f"key:{view.facts.credential}"
     return given
 
@@ -66,7 +68,7 @@ def account_id(view: View) -> object:
 def account_org(view: View) -> object:
     """A credential that nobody knows has no owner: keys made up at will must not look like many owners."""
     given = _ORG(view)
-    unowned = given is UNAVAILABLE or given is NOT_LISTED
+    unowned = given in (UNAVAILABLE, UNREADABLE, NOT_LISTED)
     return account_id(view) if isinstance(given, Missing) and not unowned else given
 
 
@@ -108,7 +110,8 @@ def signals() -> list[Signal]:
         Signal("account.age", DURATION, "time since the account was created", account_age, missing=missing,
                confounder="a migrated workload under a new account", least=0),
         Signal("account.directory", STRING, "how current the directory's answer is: fresh, stale (it could not be asked; as it"
-               " was last known), unavailable, or none (not asked)", account_directory, recorded=True),
+               " was last known), unavailable, unreadable (what it says is wrong),"
+               " or none (not asked)", account_directory, recorded=True),
         Signal("account.credentials", INT, "how many different keys the request carried", account_credentials, least=0,
                recorded=True, confounder="a client that was given two keys by mistake"),
         *(Signal(f"account.{name}", FIELDS[name], meaning, value(name), missing=missing)

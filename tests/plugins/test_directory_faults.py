@@ -66,8 +66,14 @@ class Asking:
         self.cached.start(lambda: time.perf_counter_ns() // 1_000)
 
     async def __call__(self, key: str) -> LookedUp:
+        await self.rested()
         digest = sha256(key.encode()).digest()
         return await self.cached.fetch(credential_hash(digest, b"a key of the tests' own"), digest)
+
+    async def rested(self) -> None:
+        """A directory that failed several times is asked again once it has rested."""
+        while not self.cached.breaker.free:  # noqa: ASYNC110 - that is a matter of time alone
+            await asyncio.sleep(0.01)
 
     async def answers(self, key: str) -> None:
         """It must answer, and rightly."""
@@ -75,6 +81,7 @@ class Asking:
 
     async def fails(self, key: str) -> None:
         """It must say that it does not know, in time."""
+        await self.rested()
         begun = time.monotonic()
         assert await self(key) == LookedUp(None, Freshness.UNAVAILABLE)
         assert time.monotonic() - begun < TIMEOUT + 0.5

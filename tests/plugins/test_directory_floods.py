@@ -190,7 +190,7 @@ def test_an_account_whose_entry_turns_bad_is_not_asked_for_at_every_request(floo
         flooded.offset += 11 * SECOND
         assert await asked_of(stale) == 1
         flooded.offset += 3_600 * SECOND
-        assert await asked_of(UNAVAILABLE) == 1
+        assert await asked_of(LookedUp(None, Freshness.UNREADABLE)) == 1
         flooded.list("a")
         flooded.offset += 11 * SECOND
         assert (await flooded.ask("a")).freshness is Freshness.FRESH

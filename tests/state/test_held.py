@@ -111,7 +111,7 @@ def test_slots_come_back_that_a_redis_forgot_which_was_started_anew(own_redis: S
         lasting = await gate.judge_remote(facts({"account.id": "a"}))
         own_redis.kill()
         assert await gate.renew(START + 3 * SECOND) == 10 * SECOND // 4, "to be tried again"
-        assert gate.state_failures == 1
+        assert gate.asking.failures == 1
         own_redis.start()
         await gate.renew(START + 6 * SECOND)
         refused = await gate.judge_remote(facts({"account.id": "a"}, START + 7 * SECOND))

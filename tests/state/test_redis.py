@@ -229,6 +229,9 @@ def test_a_redis_that_is_gone_is_an_error_at_once_and_recovery_is_automatic(own_
             with pytest.raises(StateError, match=f"^Redis at {own_redis.where}: "):
                 await state.apply(LOOK)
         own_redis.start()
+        with pytest.raises(StateError, match="asked again in"):  # three failures in a row: it is left alone for a while
+            await state.apply(LOOK)
+        await asyncio.sleep(state.breaker.wait)
         replies = await asyncio.gather(*(state.apply(LOOK) for _ in range(40)))
         assert sorted(reply.readings[0] for reply in replies) == list(range(1, 41))
         assert state.health()["problem"] == ""
@@ -383,7 +386,7 @@ def test_fail_closed_refuses_and_says_why_until_redis_is_back(own_redis: Server,
         assert own_redis.where in outcome.state_error
         await gate.settle_remote(judgement, Answer())
         assert settled[-1] == outcome.id
-        assert gate.state_failures == 1
+        assert gate.asking.failures == 1
         own_redis.resume() if lost == "stall" else own_redis.start()
         back = await gate.judge_remote(asked(2, "other"))
         assert (back.outcome.refusal, back.outcome.state_error) == (None, "")

@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.web.balance import AFTER, LONGEST, REST, Group
+from gateway.breaker import AFTER
+from gateway.web.balance import LONGEST, REST, Group
 from gateway.web.caller import moved
 from gateway.web.pool import Pool, Upstream
 from tests.web.conftest import PACK
@@ -37,8 +38,8 @@ def clock() -> Clock:
 
 
 def group(clock: Clock, *weights: int) -> tuple[Group, list[Pool]]:
-    pools = [Pool(Upstream(f"http://u{number}.example")) for number in range(len(weights))]
-    return Group(list(zip(pools, weights, strict=True)), clock), pools
+    pools = [Pool(Upstream(f"http://u{number}.example"), now=clock) for number in range(len(weights))]
+    return Group(list(zip(pools, weights, strict=True))), pools
 
 
 def picked(found: Group, pools: list[Pool], count: int) -> str:
@@ -56,21 +57,21 @@ def test_shares_are_exact_and_spread(clock: Clock) -> None:
 def test_who_fails_in_a_row_is_left_alone_and_longer_each_time(clock: Clock) -> None:
     found, pools = group(clock, 1, 1)
     for _ in range(AFTER - 1):
-        found.met(pools[0], good=False)
-    found.met(pools[0], good=True)
+        pools[0].met("gone")
+    pools[0].met("")
     for _ in range(AFTER - 1):
-        found.met(pools[0], good=False)
+        pools[0].met("gone")
     assert picked(found, pools, 4) == "0101", "not in a row"
     for time in range(1, 40):
-        found.met(pools[0], good=False)
+        pools[0].met("gone")
         rest = min(LONGEST, REST * time)
         clock.now += rest - 0.1
         assert picked(found, pools, 3) == "111"
-        found.met(pools[0], good=False)  # what was on its way still
+        pools[0].met("gone")  # what was on its way still
         clock.now += 0.1
         assert "0" in picked(found, pools, 3)
-    found.met(pools[0], good=True)
-    found.met(pools[0], good=False)
+    pools[0].met("")
+    pools[0].met("gone")
     assert "0" in picked(found, pools, 3)
 
 
@@ -78,7 +79,7 @@ def test_where_all_are_out_all_are_asked(clock: Clock) -> None:
     found, pools = group(clock, 2, 1)
     for pool in pools:
         for _ in range(AFTER):
-            found.met(pool, good=False)
+            pool.met("gone")
     assert Counter(picked(found, pools, 6)) == {"0": 4, "1": 2}
     assert [one["resting"] for one in found.health()] == [True, True]
 

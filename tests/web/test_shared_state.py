@@ -65,13 +65,17 @@ def test_redis_gone_and_back(faulty: Faulty, redis: Server, tmp_path: Path, fail
             assert answer.headers["retry-after"] == "5"
             assert records[0]["outcome"]["by"] == ["state"]
         ready = httpx.get(f"{running.url}/readyz", trust_env=False)
-        assert ready.status_code == 503
-        assert ready.json()["problems"][0].startswith("state: ")
+        assert ready.status_code == status  # where it is declared open it serves on
+        health = ready.json()
+        assert (health["status"], health["problems"][0][:7]) == ("degraded", "state: ")
+        assert health["dependencies"]["state"]["mode"] == fail
+        assert health["dependencies"]["state"][f"127.0.0.1:{redis.port}"]["failures"] > 0
+        assert records[0]["failing"] == {"state": fail}
         redis.start()
         deadline = time.monotonic() + PATIENCE
-        while httpx.get(f"{running.url}/readyz", trust_env=False).status_code != 200 and time.monotonic() < deadline:
+        while httpx.get(f"{running.url}/healthz", trust_env=False).json()["status"] != "ok" and time.monotonic() < deadline:
             time.sleep(0.05)
         with running.recording() as records:
             assert ask(running).status_code == 200
-        assert "state_error" not in records[0]
+        assert not {"state_error", "failing"} & records[0].keys()
         running.check()
