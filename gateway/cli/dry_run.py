@@ -12,6 +12,7 @@ from gateway.cli.engines import ENGINE, Engine, Job
 from gateway.errors import ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.report.labels import Labels, read_labels
+from gateway.report.page import ready
 from gateway.report.printing import write
 
 
@@ -25,7 +26,7 @@ from gateway.report.printing import write
 @WARM_UP
 @ENGINE
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
 @click.option(
     "--max-benign-share", type=click.FloatRange(0, 1), callback=lambda ctx, option, value: _share(value),
@@ -51,6 +52,8 @@ def dry_run(
     Exit: 0, 1 a stated budget exceeded, 2 bad rules, 3 bad or empty records.
     """
     try:
+        if form == "html":
+            ready()
         registry, settings = configured(config)
         policy = load(policies or settings.policy, registry.signals)
         other = load(against, registry.signals) if against else None
@@ -58,7 +61,7 @@ def dry_run(
         fail(error, 2)
     try:
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        job = Job(records, policy, registry, settings, named, warm_up, decisions, other)
+        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html")
         counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
@@ -67,7 +70,7 @@ def dry_run(
     except (ExtraError, NotInColumnsError) as error:
         fail(f"--engine columns cannot be used: {error}", 2)
     try:
-        write(counts.as_dict(read, unreadable), form, out)
+        write(counts.as_dict(read, unreadable), form, out, policy)
     except OSError as error:
         fail(f"{out}: cannot be written: {error.strerror}", 2)
     if not read:

@@ -45,7 +45,10 @@ ENGINE = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be replayed. against: another policy to compare with. decisions: where audit records go."""
+    """What is to be replayed. against: another policy to compare with. decisions: where audit records go.
+
+    pictured: whether to gather what a page shows.
+    """
 
     names: Sequence[str]
     policy: Policy
@@ -55,6 +58,7 @@ class Job:
     warm_up: int = 0
     decisions: Path | None = None
     against: Policy | None = None
+    pictured: bool = False
 
     def run(self, engine: Engine) -> tuple[Counts, int, int]:
         """What was counted, and how many records were read and could not be.
@@ -72,7 +76,7 @@ class Job:
         counts, reader = by_events(
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
             largest=settings.largest_body, labels=self.labels, decisions=self.decisions, against=self.against,
-            warm_up=self.warm_up, on_error=tell_unreadable, opened=opener,
+            warm_up=self.warm_up, pictured=self.pictured, on_error=tell_unreadable, opened=opener,
         )  # fmt: skip
         tell_unopened(opener)
         return counts, reader.read, reader.unreadable
@@ -80,7 +84,8 @@ class Job:
     def _suits(self) -> bool:
         """Whether columns are worth it. Audit records are made one by one, so with them nothing would be gained."""
         there = all(find_spec(name) for name in _NEEDED)
-        return there and self.against is None and self.decisions is None and all(map(is_parquet, self.names))
+        alone = self.against is None and self.decisions is None and not self.pictured
+        return there and alone and all(map(is_parquet, self.names))
 
     def _columns(self) -> tuple[Counts, int, int]:
         for name in _NEEDED:
@@ -88,6 +93,8 @@ class Job:
                 raise ExtraError("replaying in columns", name, "columns")
         if self.against is not None:
             raise NotInColumnsError("a comparison of two policies")
+        if self.pictured:
+            raise NotInColumnsError("the pictures of a page, for which every exchange is looked at by itself")
         if other := [name for name in self.names if not is_parquet(name)]:
             raise NotInColumnsError(f"{other[0]}, which is no Parquet (`sluice compact` makes it)")
         from gateway.columns.dry_run import Asked, dry_run  # an extra: only where columns are used

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail, tell_unreadable
+from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
+from gateway.cli.engines import ENGINE, Engine, Job
 from gateway.decision import Mode
-from gateway.errors import LoadError, RecordError, SluiceError, did_you_mean
+from gateway.errors import ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError, did_you_mean
 from gateway.language.compile import load
 from gateway.language.policy import Policy, Promotion, Rule
 from gateway.language.rewriting import set_mode
-from gateway.replay.dry_run import dry_run as run_dry
 from gateway.report.bounds import upper_95
 from gateway.report.labels import Labels, read_labels
 from gateway.report.promotion import Standing, standing
@@ -28,6 +28,7 @@ from gateway.report.promotion import Standing, standing
 @LABELS
 @HARVEST
 @WARM_UP
+@ENGINE
 @click.option("--write", "writing", is_flag=True, help="Where the gate is met, change the rule's mode in its pack.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def promote(
@@ -38,6 +39,7 @@ def promote(
     labels: Path | None,
     harvest: tuple[str, ...],
     warm_up: int,
+    engine: str,
     writing: bool,
     form: str,
 ) -> None:
@@ -55,16 +57,16 @@ def promote(
     rule, gate = _gated(policy, rule_id)
     lifted = [replace(one, mode=Mode.SHADOW) if one.id == rule_id and one.mode is Mode.OFF else one for one in policy.rules]
     try:
-        counts, reader = run_dry(
-            records, replace(policy, rules=tuple(lifted)), registry, hash_key=settings.hash_key, fail=settings.fail,
-            mode=settings.mode, largest=settings.largest_body, warm_up=warm_up, on_error=tell_unreadable,
-            labels=read_labels(labels, harvest) if labels else Labels(harvest=harvest),
-        )  # fmt: skip
+        named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
+        tried = replace(policy, rules=tuple(lifted))
+        counts, read, _ = Job(records, tried, registry, settings, named, warm_up).run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename}: cannot be read: {error.strerror}", 3)
     except (LoadError, RecordError) as error:
         fail(error, 3)
-    if not reader.read:
+    except (ExtraError, NotInColumnsError) as error:
+        fail(f"--engine columns cannot be used: {error}", 2)
+    if not read:
         fail("no record could be read", 3)
     found = standing(rule, gate, counts.report)
     _tell(rule, found, form)

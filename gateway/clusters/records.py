@@ -135,28 +135,37 @@ class Seen:
             mend = "a capture: run `sluice dry-run --decisions` over it first" if made else "no audit record (signals, at)"
             raise RecordError(place, f"is {mend}")
         signals, answer, at = entry["signals"], entry.get("answer", {}), parse_timestamp(entry["at"])
-        told = {name: _texts(name, signals[name]) for name in SIGNALS if name in signals}
+        told = {name: texts_of(name, signals[name]) for name in SIGNALS if name in signals}
         status, usage = answer.get("status"), answer.get("usage", {})
         tokens = [_amount(usage.get(name, 0)) for name in ("input_tokens", "output_tokens")]
         declared = any(one["covers"] is True for one in entry.get("workloads", ()))
+        nobody = "account.org" in entry.get(
+            "missing", ()
+        )  # a key that nobody listed: whoever invents keys must not make owners
+        self.exchange(told, at, place, (tokens[0], tokens[1], status in REFUSALS, declared), nobody)
+
+    def exchange(
+        self, told: Mapping[str, list[str]], at: int, place: Place, did: tuple[int, int, bool, bool], nobody: bool = False
+    ) -> None:
+        """Take one exchange at a time (µs). told: texts of the values, by the names of `SIGNALS`.
+
+        did: input and output tokens, whether it was refused, whether a declared workload covers it. nobody: its account is not
+        to be counted. Raises RecordError where there are too many accounts.
+        """
         self.read += 1
         for name, texts in told.items():
             self.recorded[name] += bool(texts)
         account = told.get("account.id")
-        if not account:
-            self.nameless += 1
-            return
-        if "account.org" in entry.get("missing", ()):  # a key that nobody listed: whoever invents keys must not make owners
+        if nobody or not account:
             self.nameless += 1
             return
         org = told.get("account.org") or account
         node = self.accounts.node(org[0], account[0], at, place)
         if self._honest:
             self.honest.add(org[0])
-        done = (1, *tokens, status in REFUSALS, declared)
-        for column, amount in zip(self.accounts.tallies.values(), done, strict=True):
+        for column, amount in zip(self.accounts.tallies.values(), (1, *did), strict=True):
             column[node] += amount
-        self._links(told, node, at, status in REFUSALS)
+        self._links(told, node, at, did[2])
 
     def _links(self, told: Mapping[str, list[str]], node: int, at: int, refused: bool) -> None:
         tables, hashed = self.tables, self._hash
@@ -185,13 +194,13 @@ class Seen:
                 self.tables["template"].add(self._hash(f"{name}\0{text}"), node, at)
 
 
-def _texts(name: str, value: object) -> list[str]:
+def texts_of(name: str, value: object) -> list[str]:
     """The texts of a recorded value: of a flag its name when it is set, of a set its elements."""
     if type(value) is str:
         return [value] if value else []
     if isinstance(value, bool) or value is None:
         return [name] if value else []
-    items = value if isinstance(value, list) else [value]
+    items = sorted(value, key=str) if isinstance(value, frozenset) else value if isinstance(value, list) else [value]
     if not all(isinstance(item, (str, int)) for item in items):
         raise ValueError(f"{name} is neither text nor a list of texts")
     return [str(item) for item in items[:MOST_VALUES] if item != ""]

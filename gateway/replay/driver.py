@@ -37,7 +37,7 @@ class Replayed:
         return Observed(
             exchange.facts.at, NOBODY if isinstance(account, (Missing, Failed)) else str(account),
             None if isinstance(org, (Missing, Failed)) else str(org), exchange.label, self.judgement.outcome, view.get,
-            lambda rule: rule_values(rule, view, measured),
+            lambda rule: rule_values(rule, view, measured), self.answer,
         )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def dry_run(
     decisions: Path | None = None,
     against: Policy | None = None,
     warm_up: int = 0,
+    pictured: bool = False,
     on_error: Callable[[RecordError], None] | None = None,
     opened: Callable[[bytes], bytes] = bytes,
 ) -> tuple[Counts, Reader]:
@@ -46,10 +47,11 @@ def dry_run(
 
     decisions: where to write one audit record per exchange. against: another policy that judges the same exchanges with a state
     of its own; the report then tells the difference. warm_up: for how long (µs) from the first exchange on they are judged and
-    counted by measures and limits, but not reported. Raises RecordError for a file that cannot be opened.
+    counted by measures and limits, but not reported. pictured: whether to gather what a page shows. Raises RecordError for a
+    file that cannot be opened.
     """
     reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error, opened)
-    counts, ends = Counts.of(policy, labels, against), None
+    counts, ends = Counts.of(policy, labels, against, pictured), None
     with decisions.open("wb") if decisions else nullcontext() as out:
         judging = [policy] if against is None else [policy, against]
         played = tee(_shown(reader.exchanges(names)), len(judging))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.decision import Action, Outcome
-from gateway.facts import Cause
+from gateway.facts import Answer, Cause
 from gateway.language.conditions import Values
 from gateway.language.policy import Rule
 
@@ -18,7 +18,8 @@ class Observed(NamedTuple):
 
     at: µs since 1970. account: `NOBODY` where none is known. org: None where none is known. label: the record's own. signal:
     the value of a signal by its name (typed, `Missing` or `Failed`). values: what the names in a rule stand for, its measures
-    included. An engine hands in the last two as functions, because few exchanges are asked for few of them.
+    included. An engine hands these two in as functions, because few exchanges are asked for few of them. answer: what the
+    caller was answered, or would have been.
     """
 
     at: int
@@ -28,6 +29,7 @@ class Observed(NamedTuple):
     outcome: Outcome
     signal: Callable[[str], object]
     values: Callable[[Rule], Values]
+    answer: Answer = Answer()
 
     def text(self, name: str) -> str | None:
         """The value of a signal as text; None where there is none."""

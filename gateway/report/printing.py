@@ -1,7 +1,8 @@
-"""A report for people in a terminal, and for programs."""
+"""A report for people in a terminal, for programs, and as a page."""
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from gateway.language.policy import Policy
 from gateway.report.difference import SIDES
 from gateway.report.evaluated import VIEWS
+from gateway.report.page import page
 
 MOST_ROWS: Final = 50
 _WIDE: Final = 10_000
@@ -21,18 +24,26 @@ _LABELS: Final = ("accounts", "exchanges", "matched", "acted_on", "would_act_on"
 _SAID: Final = {"policy": "the policy", "against": "the other"}
 
 
-def write(report: Mapping[str, Any], form: str, out: Path | None) -> None:
-    """Write a report as `json` or `table` to a file, or to standard output. Raises OSError."""
-    if form == "json":
-        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        sys.stdout.write(text) if out is None else out.write_text(text)
-        return
-    if out is None:
+def write(report: Mapping[str, Any], form: str, out: Path | None, policy: Policy | None = None) -> None:
+    """Write a report as `table`, `json` or `html` to a file, or to standard output. policy: whose rules a page names.
+
+    Raises OSError.
+    """
+    if form == "table" and out is None:
         console = Console()
         show(report, console if console.is_terminal else Console(width=_WIDE))
         return
-    with out.open("w") as file:
-        show(report, Console(file=file, width=_WIDE))
+    if form == "table":
+        held = io.StringIO()
+        show(report, Console(file=held, width=_WIDE))
+        text = held.getvalue()
+    elif form == "html":
+        assert policy is not None, "a page names the rules of a policy"
+        text = page(report, policy)
+    else:
+        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    written = text.encode("utf-8", "backslashreplace")  # half a surrogate pair in a name: in JSON this is how to write it
+    sys.stdout.write(written.decode()) if out is None else out.write_bytes(written)
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:

@@ -71,7 +71,7 @@ def counted(
     pictured: bool = False,
 ) -> Counts:
     """What a replay is counted into."""
-    counts, kept = Counts.of(judged_by, labels, against), list(exchanges)
+    counts, kept = Counts.of(judged_by, labels, against, pictured), list(exchanges)
     here = replay(kept, judged_by, CATALOGUE)
     there = replay(kept, against, CATALOGUE) if against is not None else None
     for one in here:
