@@ -143,21 +143,21 @@ class View:
     def get(self, name: str) -> object:
         """The value of a signal: typed, or `Missing`, or `Failed`. Never raises."""
         resolved = self.resolved
-        value = resolved.get(name, _UNRESOLVED)
-        if value is not _UNRESOLVED:
-            return value
-        signal = self.catalogue.get(name)
-        if signal is not None and (self._live or self._computed(signal)):
-            try:
+        if name in resolved:
+            return resolved[name]
+        try:
+            signal = self.catalogue[name]
+            if self._live or self._computed(signal):
                 resolve = signal.resolve  # the interpreter is slow to call what it finds in a slot
                 value = resolve(self)
                 kind = type(value)
-                if kind is not Missing and kind is not signal.exact:
+                if kind is not signal.exact and kind is not Missing:
                     value = _checked(signal, value)
-            except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
-                value = Failed(f"{type(error).__name__}: {error}")
-        else:
-            value = self._recorded(name, signal)
+            else:
+                value = self._recorded(name, signal)
+        except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
+            known = name in self.catalogue
+            value = Failed(f"{type(error).__name__}: {error}") if known else self._recorded(name, None)
         resolved[name] = value
         return value
 

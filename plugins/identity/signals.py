@@ -48,7 +48,9 @@ def value(name: str) -> Callable[[View], object]:
 
     def resolve(view: View) -> object:
         found = entry(view)
-        given = found if isinstance(found, Missing) else found.get(name)
+        if isinstance(found, Missing):
+            return found
+        given = found.get(name)
         return NOT_SAID if given is None else given
 
     return resolve
