@@ -92,6 +92,11 @@ _UPSTREAM: Final = {
 _CLIENTS: Final = {
     "head": Field(scalar(parse_duration, "head"), default=30 * SECOND, doc="for a request to begin, and its head to end"),
     "body": Field(scalar(parse_duration, "body"), default=120 * SECOND, doc="between two pieces of a body"),
+    "idle": Field(
+        scalar(parse_duration, "idle"),
+        default=75 * SECOND,
+        doc="for the next request on a connection; longer than clients keep theirs, or they meet its end",
+    ),
     "take": Field(scalar(parse_duration, "take"), default=300 * SECOND, doc="for a client that takes nothing of an answer"),
     "least": Field(whole("least"), default=256, doc="bytes a second that it sends or takes beyond these; 0: any pace"),
     "connections": Field(whole("connections"), default=10_000, doc="open at once, of all clients; 0: any number"),

@@ -210,4 +210,5 @@ class Trail:
                 self._tell(f"{self.path} takes records again; all that were held are written")
 
     def _tell(self, text: str) -> None:
-        print(f"sluice: audit: {text}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # standard error may be on the same full disk: health says it, too
+            print(f"sluice: audit: {text}", file=sys.stderr)

@@ -36,6 +36,7 @@ def run(settings: Config, listening: socket.socket, seat: Seat | None = None) ->
     server = uvicorn.Config(
         process.app, http=process.protocol, ws="none", proxy_headers=False,
         log_level="warning", access_log=False, server_header=False, date_header=False,
+        timeout_keep_alive=round(process.service.waits.idle),
     )  # fmt: skip
     gc.collect()
     gc.freeze()  # what stands now stays: collections during a reload need not look through it

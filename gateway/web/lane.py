@@ -143,7 +143,7 @@ class Lane(Protocol):
             self._start_asgi_task(*self.pipeline.pop())
             self._work()
         else:
-            self.deadline = self.loop.time() + self.timeout_keep_alive
+            self.deadline = self.loop.time() + self.service.waits.idle
 
     # From the parser
 

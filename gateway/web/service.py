@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 MOST: Final = 10_000
 LEAST: Final = 256
+IDLE: Final = 75.0
 _LOOKS: Final = 4
 _LONGEST_LOOK: Final = 1.0
 _SHORTEST_LOOK: Final = 0.05
-_TIMES: Final = ("head", "body", "take")
+_TIMES: Final = ("head", "body", "idle", "take")
 _SITE: Final = ~(2**64 - 1)  # what of an IPv6 address is one customer's
 
 
@@ -35,13 +36,15 @@ class Waits:
     """How long clients are waited for, in seconds, late by at most a quarter, or one second; and how many there may be.
 
     head: for a request to begin on a new connection, and from its first byte to the end of its head; body: between two pieces
-    of a body; take: for a client that takes nothing of what is sent to it. least: bytes a second that a client sends or takes
-    once those are over (0: any pace). connections: open at once, of all clients; per_address: of one address, or one /64
-    network of IPv6 (0: any number).
+    of a body; idle: for the next request on a connection that has served one (many clients keep theirs for 5 s or more, and
+    would meet its end were it closed about then); take: for a client that takes nothing of what is sent to it. least: bytes a
+    second that a client sends or takes once those are over (0: any pace). connections: open at once, of all clients;
+    per_address: of one address, or one /64 network of IPv6 (0: any number).
     """
 
     head: float = 30.0
     body: float = 120.0
+    idle: float = IDLE
     take: float = 300.0
     least: int = LEAST
     connections: int = MOST

@@ -51,6 +51,7 @@ EXPECTED = {"json": 200, "stream": 200, "left": 200, "refused": 403, "broken": 4
 RELOAD = 15.0
 FLAT = 0.04  # share by which memory may be more at the end of the run than after its first third, by the trend
 AT_REST = 6.0
+LONGEST_REST = 20
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
@@ -82,7 +83,7 @@ class Soak:
         self.asked = 0
         self._random = random.Random(5)
         self._number = itertools.count()
-        self._kept: list[tuple[Reader, Writer]] = []
+        self._kept: list[tuple[Reader, Writer, float]] = []
         self._running: set[asyncio.Task[None]] = set()
         self._ask = build_opener(ProxyHandler({})).open
         self._kinds: dict[str, Callable[[str], Awaitable[None]]] = {
@@ -97,10 +98,10 @@ class Soak:
         reloading = asyncio.create_task(self._reload())
         for number in range(1, samples + 1):
             await self._traffic(began + seconds * number / samples - AT_REST)
-            await asyncio.wait({*self._running, asyncio.create_task(asyncio.sleep(0))}, timeout=AT_REST)
+            await asyncio.wait({*self._running, asyncio.create_task(asyncio.sleep(0))}, timeout=LONGEST_REST * 3)
             while self._kept:
                 self._kept.pop()[1].close()
-            await asyncio.sleep(1.5)
+            await self._at_rest()
             found.append(await asyncio.to_thread(self.sample, time.monotonic() - began))
             print(row(found[-1]), flush=True)
         reloading.cancel()
@@ -142,23 +143,33 @@ class Soak:
     async def _plain(self, key: str, kind: str) -> None:
         """One request to its end, on a kept connection where there is one."""
         body = b"{" if kind == "broken" else self._body(kind)
-        reader, writer = await self._connection()
-        writer.write(self._head(key, "/v1/nowhere" if kind == "unknown" else "/v1/chat/completions", len(body)) + body)
-        status, keeps = await answered(reader)
+        reader, writer, idle = await self._connection()
+        try:
+            writer.write(self._head(key, "/v1/nowhere" if kind == "unknown" else "/v1/chat/completions", len(body)) + body)
+            status, keeps = await answered(reader)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise ValueError(f"{type(error).__name__} on a connection that was {idle}") from None
         self._check(kind, status)
         if keeps and len(self._kept) < 16:
-            self._kept.append((reader, writer))
+            self._kept.append((reader, writer, time.monotonic()))
         else:
             writer.close()
 
-    async def _connection(self) -> tuple[Reader, Writer]:
-        """A kept connection that was not idle for too long, the one used last; or a new one."""
+    async def _connection(self) -> tuple[Reader, Writer, str]:
+        """A kept connection, the one used last, or a new one; and for how long it was idle."""
         while self._kept:
-            reader, writer = self._kept.pop()
+            reader, writer, since = self._kept.pop()
             if not reader.at_eof():
-                return reader, writer
+                return reader, writer, f"idle for {time.monotonic() - since:.0f} s"
             writer.close()
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        return *await asyncio.open_connection("127.0.0.1", self.port), "new"
+
+    async def _at_rest(self) -> None:
+        """Wait until the process has heard that its clients are gone, at most so long."""
+        for _ in range(LONGEST_REST):
+            await asyncio.sleep(1)
+            if not (await asyncio.to_thread(self.sample, 0.0)).leases:
+                return
 
     async def _left(self, key: str) -> None:
         """A stream that the client leaves after some of it."""
