@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from gateway.columns.dry_run import named
 from gateway.columns.judging import Judging
@@ -60,6 +61,10 @@ class Seen:
         self._bits = {rule.id: 1 << self.families.index(str(rule.family)) for rule in self.policy.rules}
 
     def code(self, what: str, values: Any) -> Any:
+        """Small numbers for texts: of a column of Arrow with a dictionary, one look at each different one."""
+        if isinstance(values, pa.DictionaryArray):
+            numbers = np.append(self.code(what, values.dictionary.to_pylist()), self.code(what, [""]))
+            return numbers[np.asarray(values.indices.fill_null(len(numbers) - 1))]
         known = self.codes[what]
         return np.asarray([known.setdefault(value or "", len(known)) for value in values], dtype=np.int32)
 
@@ -98,15 +103,19 @@ def in_columns(file: Path, seen: Seen, signals: Registry) -> None:
             for row, outcome in judged.single.items():
                 classes[row] = len(outcomes)
                 outcomes.append(seen.told(outcome))
-            scenario = seen.code("scenario", part.arrays["scenario"].to_pylist())
+            scenario = seen.code("scenario", _encoded(part.arrays["scenario"]))
             seen.at.append(part.at)
             seen.scenario.append(scenario)
             for name in ("account", "org"):
                 column = part.arrays["account.id" if name == "account" else "account.org"]
-                getattr(seen, name).append(seen.code(name, column.to_pylist()))
+                getattr(seen, name).append(seen.code(name, _encoded(column)))
             seen.matched.append(np.asarray([bits for bits, *_ in outcomes])[classes])
             seen.action.append(seen.code("action", [action for _, action, _ in outcomes])[classes])
             count(seen, scenario, classes, outcomes)
+
+
+def _encoded(column: Any) -> Any:
+    return column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
 
 
 def count(seen: Seen, scenario: Any, classes: Any, outcomes: list[tuple[int, str, tuple[str, ...]]]) -> None:
@@ -146,6 +155,8 @@ def rows(seen: Seen) -> Iterator[dict[str, Any]]:
     actions = list(seen.codes["action"])
     for name, place in seen.codes["scenario"].items():
         here = scenario == place
+        if not here.any():  # a dictionary holds words that no row has
+            continue
         late = here & (at >= at[here].min() + DAY)
         done = {label: int((here & (action == actions.index(label))).sum()) if label in actions else 0 for label in LABELS}
         denied = here & (action == actions.index("deny")) if "deny" in actions else np.zeros(len(at), dtype=bool)
@@ -164,7 +175,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=["events", "columns"], default="columns")
     parser.add_argument("--without-markers", action="store_true")
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--keep", type=Path, help="keep the traffic here; judge what is there already")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     signals = registry(not asked.without_markers)
@@ -172,7 +183,8 @@ def main() -> None:
         file, declared = asked.keep or Path(folder) / "traffic.parquet", Path(folder) / "declared.yaml"
         began = time.perf_counter()
         traffic = Traffic(asked.name, asked.scale, asked.seed)
-        write(traffic, file, signals)
+        if not file.exists():
+            write(traffic, file, signals)
         made = time.perf_counter()
         declared.write_text(traffic.declarations())
         declares = asked.engine == "events" and declared.stat().st_size
