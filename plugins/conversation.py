@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.facts import Call
-from gateway.plugins.keyed import key_of, keyed
+from gateway.plugins.keyed import key_of, keyed_parts
 from gateway.plugins.prompt import said_first
 from gateway.plugins.wording import wording
 from gateway.registry import Registry, Settings
@@ -39,17 +39,14 @@ def begun(call: Call) -> list[bytes] | None:
 def register(registry: Registry, settings: Settings) -> None:
     key = key_of(settings)
 
-    def of_parts(parts: list[bytes]) -> str:
-        return keyed(b"".join([told for part in parts for told in (len(part).to_bytes(8), part)]), key)
-
     def rooted(view: View) -> object:
         first = view.once(said_first)
-        return of_parts([wording(first)]) if first is not None else (NO_USER if view.facts.call else NO_CALL)
+        return keyed_parts([wording(first)], key) if first is not None else (NO_USER if view.facts.call else NO_CALL)
 
     def opened(view: View) -> object:
         call = view.facts.call
         found = begun(call) if call else None
-        return of_parts(found) if found is not None else (NO_OPENING if call else NO_CALL)
+        return keyed_parts(found, key) if found is not None else (NO_OPENING if call else NO_CALL)
 
     def whole(view: View) -> object:
         call = view.facts.call
@@ -58,7 +55,7 @@ def register(registry: Registry, settings: Settings) -> None:
         if not call.messages:
             return NO_USER
         told = [call.model or "", call.system, *[message.text for message in call.messages]]
-        return of_parts([text.encode("utf-8", "replace") for text in told])
+        return keyed_parts((text.encode("utf-8", "replace") for text in told), key)
 
     registry.add_signals((
         Signal("prompt.root", STRING, "keyed hash of the first user text: the same for all turns of one conversation", rooted,

@@ -6,6 +6,7 @@ two of n different texts are taken for one has a chance of n²/2⁶⁵: 3·10⁻
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -29,6 +30,16 @@ def keyed(told: bytes, key: bytes) -> str:
     """The hash of some bytes under a key."""
     taking = _begun(key).copy()
     taking.update(told)
+    found: str = taking.hexdigest()
+    return found
+
+
+def keyed_parts(parts: Iterable[bytes], key: bytes) -> str:
+    """The hash of parts one after the other, each behind its length, so that none can pretend to be two."""
+    taking = _begun(key).copy()
+    for part in parts:
+        taking.update(len(part).to_bytes(8))
+        taking.update(part)
     found: str = taking.hexdigest()
     return found
 
