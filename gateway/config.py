@@ -22,6 +22,7 @@ from gateway.disclosure import disclosed
 from gateway.errors import ConfigError, LoadError, Place, Problem
 from gateway.facts import Cause
 from gateway.failing import Dependency, Fail, FailModes
+from gateway.logs import LogSettings
 from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, PLUGIN_SECTIONS, Compression, FailWord
 from gateway.strict.document import Node, contents, read
 from gateway.strict.shapes import Problems, mapping
@@ -117,6 +118,7 @@ class Config:
     stop: StopSettings = field(default_factory=StopSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
 
 def bundled_rules() -> Path:
@@ -162,6 +164,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         hash_key=key, lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]), audit=_audit(audit, file),
         metrics=MetricsSettings(**entry["metrics"]),
+        log=LogSettings(**entry["log"]),
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from gateway.literals import (
     state_url,
     upstream_url,
 )
+from gateway.logs import LEVELS
 from gateway.strict.shapes import (
     BEHIND,
     SCALAR,
@@ -134,6 +135,18 @@ class Compression(StrEnum):
     GZIP = "gzip"
 
 
+class LogFormat(StrEnum):
+    """How incidents are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+LogLevel = StrEnum("LogLevel", {name.upper(): name for name in LEVELS})  # type: ignore[misc]
+_LOG: Final = {
+    "format": Field(one_of(LogFormat, "format"), default="", doc="text or json; else text on a terminal, json elsewhere"),
+    "level": Field(one_of(LogLevel, "level"), default="info", doc="the least that is written: error, warning or info"),
+}
 _OTLP: Final = {
     "endpoint": Field(scalar(otlp_url, "endpoint"), required=True, doc="http(s)://host:4318/v1/traces or grpc(s)://host:4317"),
     "headers": Field(entries(or_elsewhere(scalar(header_value, "a header")), "headers"), default={}, doc="sent along"),
@@ -238,6 +251,7 @@ CONFIG_FIELDS: Final = {
     "state": Field(mapping(_STATE, "state")),
     "audit": Field(mapping(_AUDIT, "audit"), default=_defaults(_AUDIT)),
     "metrics": Field(mapping(_METRICS, "metrics"), default=_defaults(_METRICS), doc="where metrics go; nowhere by default"),
+    "log": Field(mapping(_LOG, "log"), default=_defaults(_LOG), doc="how incidents are written to standard error"),
     "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
     "inspect_window": Field(scalar(size, "inspect_window"), default=LARGEST_BODY, doc="bytes of a body that are looked at"),
     "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={},

@@ -17,11 +17,12 @@ RANKS = [
         "gateway.facts",
         "gateway.unicode",
         "gateway.addresses",
+        "gateway.incidents",
         "gateway.randomness",
         "gateway.breaker",
         "gateway.tally",
     },
-    {"gateway.decision", "gateway.strict"},
+    {"gateway.decision", "gateway.strict", "gateway.logs"},
     {"gateway.signals", "gateway.protocol", "gateway.failing", "gateway.web.proxied"},
     {"gateway.credentials", "gateway.state", "gateway.registry", "gateway.dependencies", "gateway.jsontext", "gateway.forms"},
     {"gateway.language"},
@@ -79,7 +80,7 @@ NETWORK = {"aiohttp", "starlette", "uvicorn", "httptools", "geoip2", "maxminddb"
 PLUGIN_IMPORTS = {
     "gateway.facts", "gateway.decision", "gateway.errors", "gateway.values", "gateway.signals", "gateway.protocol",
     "gateway.registry", "gateway.credentials", "gateway.strict", "gateway.plugins", "gateway.unicode", "gateway.addresses",
-    "gateway.jsontext", "gateway.forms", "gateway.breaker", "gateway.failing",
+    "gateway.jsontext", "gateway.forms", "gateway.breaker", "gateway.failing", "gateway.incidents",
 }  # fmt: skip
 
 

@@ -7,7 +7,6 @@ endpoint does not take is counted (`sluice.metrics.exports`) and lost: the next 
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from gateway.audit.metrics import INSTRUMENTS, Instrument, Kind, Source, Value
 from gateway.errors import ConfigError, Place, Problem
+from gateway.incidents import report
 from gateway.tally import Histogram
 
 SCOPE: Final = "sluicegate"
@@ -108,7 +108,7 @@ class Exporter:
             good = self._exporter.export(otlp(self._source(), self._began, self._resource)) is MetricExportResult.SUCCESS
         except Exception as error:  # third-party code on a thread of its own: a loss is counted, and the next one is tried
             good = False
-            print(f"sluice: metrics: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            report("metrics.lost", "metrics could not be sent", error=error)
         self.counts["delivered" if good else "lost"] += 1
 
     def close(self) -> None:

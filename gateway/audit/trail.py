@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import sys
 import threading
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from gateway.audit.sealing import Seals
 from gateway.breaker import Breaker
 from gateway.facts import Answer
 from gateway.failing import Dependency
+from gateway.incidents import report
 from gateway.judgement import Judgement
 
 DEPTH: Final = 65_536
@@ -132,7 +132,7 @@ class Trail:
             try:
                 self._ledger.close()
             except OSError as error:
-                self._tell(f"{self.path}: {error.strerror}; {self._ledger.held} bytes of records are lost")
+                report("audit.refused", f"{self.path}: {error.strerror}; {self._ledger.held} bytes of records are lost")
 
     def health(self) -> dict[str, object]:
         shown = {"written": self.written, "waiting": len(self._waiting), "spilled": self.spilled, "failed": self.failed}
@@ -173,8 +173,8 @@ class Trail:
                 if self._on_record is not None:
                     self._on_record(entry)
             except Exception as error:  # the record is in the file; what else listens must not end the audit
-                self.problem = f"decision {judgement.outcome.id}: {type(error).__name__}: {error}"
-                self._tell(self.problem)
+                self.problem = f"decision {judgement.outcome.id}: {type(error).__name__}"
+                report("audit.refused", self.problem, error=error, decision=judgement.outcome.id)
 
     def _lines(self, made: list[tuple[Judgement, Answer, dict[str, Any]]]) -> Iterator[tuple[int, bytes]]:
         for judgement, _, entry in made:
@@ -185,14 +185,14 @@ class Trail:
 
     def _unwritten(self, judgement: Judgement, error: Exception) -> None:
         self.failed += 1
-        self.problem = f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}: {error}"
-        self._tell(self.problem)
+        self.problem = f"decision {judgement.outcome.id} cannot be recorded: {type(error).__name__}"
+        report("audit.refused", self.problem, error=error, decision=judgement.outcome.id)
 
     def _refused(self, refusal: str) -> None:
         self.breaker.met(good=False, problem=refusal)
         said, self._refusal = self._refusal, refusal
         if said != refusal:
-            self._tell(refusal)
+            report("audit.refused", refusal)
 
     def _put(self) -> None:
         """Have the ledger write what it holds and do what is due; say when the disk begins to refuse, and when it ends."""
@@ -207,8 +207,4 @@ class Trail:
             self.breaker.met(good=True)
             if self._refusal:
                 self._refusal = ""
-                self._tell(f"{self.path} takes records again; all that were held are written")
-
-    def _tell(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # standard error may be on the same full disk: health says it, too
-            print(f"sluice: audit: {text}", file=sys.stderr)
+                report("audit.written", f"{self.path} takes records again; all that were held are written")

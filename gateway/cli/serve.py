@@ -12,6 +12,7 @@ import click
 from gateway.cli.common import PATHS, fail
 from gateway.config import Config, load_config
 from gateway.errors import SluiceError, StateError
+from gateway.logs import configure
 
 MOST_WORKERS = 128
 
@@ -30,6 +31,7 @@ def serve(config: Path, workers: int) -> None:
 
     try:
         settings = load_config(config)
+        configure(settings.log)
         check_workers(settings, workers)
         listening = _listen(settings.host, settings.port)
     except SluiceError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 from typing import Any
 
-import click
 import uvicorn
 
 from gateway import __version__
@@ -16,6 +16,7 @@ from gateway.cli.common import fail
 from gateway.cli.geo_findings import geo_findings
 from gateway.config import Config
 from gateway.errors import SluiceError
+from gateway.incidents import report
 from gateway.language.lint import lint
 from gateway.web.app import Process, build
 from gateway.web.door import wall_clock
@@ -35,7 +36,7 @@ def run(settings: Config, listening: socket.socket, seat: Seat | None = None) ->
         _announce(settings, process, geo, seat)
     server = uvicorn.Config(
         process.app, http=process.protocol, ws="none", proxy_headers=False,
-        log_level="warning", access_log=False, server_header=False, date_header=False,
+        log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
         timeout_keep_alive=round(process.service.waits.idle),
     )  # fmt: skip
     gc.collect()
@@ -54,6 +55,10 @@ class Server(Stopping):
             asyncio.get_running_loop().add_reader(seat.keeper, self._orphaned, seat.keeper)
             seat.ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        logging.shutdown()  # what was left out is said before the signal that ended the process is raised once more
+
     async def on_tick(self, counter: int) -> bool:
         seat = self._process.seat
         if seat is not None:
@@ -68,11 +73,12 @@ class Server(Stopping):
 def _announce(settings: Config, process: Process, geo: list[Any], seat: Seat | None) -> None:
     policy = process.gate.policy
     several = f", {seat.board.count} workers" if seat is not None else ""
-    click.echo(f"sluice {__version__} on http://{settings.host}:{settings.port}{several}", err=True)
-    click.echo(
-        f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}", err=True
-    )
+    where = f"sluice {__version__} on http://{settings.host}:{settings.port}{several}"
+    named = f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}"
+    report("server.started", f"{where}; {named}")
     for finding in [*lint(policy, today=wall_clock(), catalogue=process.gate.catalogue), *geo]:
-        click.echo(finding.line, err=True)
+        report("policy.finding", finding.line)
     if not settings.lasting_key:
-        click.echo("no hash key is set (identity.hash_key_file): hashes will not join with those of another run", err=True)
+        report(
+            "identity.key-drawn", "no hash key is set (identity.hash_key_file): hashes will not join with those of another run"
+        )

@@ -21,6 +21,7 @@ from gateway.errors import ConfigError, Place, Problem, did_you_mean
 from gateway.facts import Answer, Cause
 from gateway.failing import Dependency, Fail, FailModes
 from gateway.gate import Gate, Sink
+from gateway.incidents import report
 from gateway.judgement import Judgement
 from gateway.language.compile import load
 from gateway.registry import Registry
@@ -73,7 +74,7 @@ class Refresher:
             try:
                 politely(thing.refresh)
             except Exception as error:  # a provider may be third-party code: what it does must not keep the others from theirs
-                _to_operators(f"a changed file was not read again: {type(error).__name__}: {error}")
+                report("file.not-read", "a changed file was not read again", error=error)
 
 
 def politely(work: Callable[[], T]) -> T:
@@ -122,7 +123,7 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
     share = Share(config.state.replicas or 1) if _degrades(config, state) else None
     gate = Gate(
         policy, registry.signals, state=state, mode=config.mode, fail=config.fail, share=share, sink=_all(sinks),
-        dependencies=_watched(config, registry, state), tell=_to_operators,
+        dependencies=_watched(config, registry, state), tell=_set_aside,
     )  # fmt: skip
     Renewing(gate, clock)
     window = min(config.largest_body, config.inspect_window)
@@ -210,8 +211,8 @@ def _servers(config: Config) -> dict[str, tuple[str, int]]:
     return {name: (url.hostname or "", url.port or usual[url.scheme]) for name, url in single.items()}
 
 
-def _to_operators(text: str) -> None:
-    print(f"sluice: {text}", file=sys.stderr, flush=True)
+def _set_aside(text: str) -> None:
+    report("rule.set-aside", text)
 
 
 def _all(sinks: Sequence[Sink]) -> Sink | None:

@@ -10,7 +10,6 @@ connections a few times in the time they allow, so that a request costs no timer
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import time
 from collections import OrderedDict
@@ -24,6 +23,7 @@ from yarl import URL
 
 from gateway.breaker import Breaker
 from gateway.errors import ConfigError, Place, Problem
+from gateway.incidents import report
 from gateway.values import SECOND
 from gateway.web.balance import LONGEST, REST, Group
 from gateway.web.link import Broke, Link
@@ -33,7 +33,6 @@ MOST_IDLE: Final = 512
 MOST: Final = 1_024  # as Envoy's clusters have unless told otherwise; a connection is a file, and callers' are as many again
 _LOOKS: Final = 4
 _LONGEST_LOOK: Final = 1.0
-_logger: Final = logging.getLogger(__name__)
 
 
 class Full(Exception):
@@ -234,7 +233,7 @@ class Pool:
         """Remember why there is no connection, and tell operators, unless they were told the same last."""
         told = f"{self.upstream.url}: {_reason(error, self.name)}"
         if told != self.problem:
-            _logger.warning("upstream %s, %s", self.name, told)
+            report("upstream.unavailable", f"upstream {self.name}, {told}")
         self.problem = told
 
     def _look(self) -> None:

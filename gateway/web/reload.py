@@ -10,13 +10,13 @@ cannot be loaded changes nothing but the health of the process.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway.engine import under
 from gateway.errors import LoadError
 from gateway.gate import Gate
+from gateway.incidents import report
 from gateway.language.compile import load, pack_files
 from gateway.language.emit import compiled
 from gateway.language.lint import lint
@@ -70,7 +70,7 @@ class Reloader:
         return self._running
 
     async def reload(self) -> bool:
-        """Load the policy and put it in force; whether that was done. Says on standard error what became of it."""
+        """Load the policy and put it in force; whether that was done. Reports what became of it."""
         while True:
             self._again = False
             done = await self._once()
@@ -90,8 +90,10 @@ class Reloader:
         except Exception as error:  # whatever a file makes the loader do, the process goes on with the policy it has
             return self._refused(f"{type(error).__name__}: {error}")
         self.problem, self.loaded_at, self.count = "", self._clock(), self.count + 1
-        _say(f"sluice: policy loaded again: {_named(policy)}, {len(policy.rules)} rules", *self.notices)
-        _say(*await asyncio.to_thread(politely, lambda: self._judged(policy)))
+        loaded = f"policy loaded again: {_named(policy)}, {len(policy.rules)} rules"
+        report("policy.loaded", "\n".join([loaded, *self.notices]))
+        for finding in await asyncio.to_thread(politely, lambda: self._judged(policy)):
+            report("policy.finding", finding)
         return True
 
     def health(self) -> dict[str, object]:
@@ -122,7 +124,7 @@ class Reloader:
     def _refused(self, why: str) -> bool:
         self.problem = why
         kept = _named(self._gate.policy)
-        _say(f"sluice: policy not loaded, {kept} stays in force:", why)
+        report("policy.refused", f"policy not loaded, {kept} stays in force:\n{why}")
         return False
 
 
@@ -132,11 +134,6 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
-
-
-def _say(*lines: str) -> None:
-    if lines:
-        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _bytes_of(file: Path | None) -> bytes | None:

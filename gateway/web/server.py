@@ -27,6 +27,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.addresses import Networks, number
+from gateway.incidents import report
 from gateway.web.proxied import Opening, Refused
 
 try:
@@ -174,7 +175,7 @@ class Protocol(HttpToolsProtocol):
         self.cycle.message_event.clear()
 
     def _refuse(self, message: str) -> None:
-        self.logger.warning(message)
+        report("client.refused", message)
         cycle = self.cycle
         under_way = cycle is not None and not cycle.response_complete and (self._answering(cycle) or self.pipeline)
         if under_way:  # a 400 would stand inside the answer to an earlier request, or in its place
@@ -240,7 +241,7 @@ class ProxiedProtocol(Protocol):
     def _shut(self, reason: str) -> None:
         self._stop_waiting()
         mend = "have it speak the PROXY protocol, or take it out of client_address.trusted_proxies"
-        self.logger.warning("closed a connection from %s: %s; %s", self.client[0] if self.client else "", reason, mend)
+        report("client.refused", f"closed a connection from {self.client[0] if self.client else ''}: {reason}; {mend}")
         self.transport.close()
 
 

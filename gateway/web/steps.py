@@ -8,12 +8,14 @@ an upstream, close a stranger's connection, or be taken for the client's mistake
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Final, TypeVar
+
+from gateway.incidents import report
+from gateway.web.exchange import Exchange
 
 READERS: Final = 2  # they share one interpreter: more of them would only keep the loop waiting longer
 Found = TypeVar("Found")
@@ -22,7 +24,7 @@ Found = TypeVar("Found")
 class Steps:
     """Whoever works in guarded steps."""
 
-    _logger: logging.Logger
+    exchange: Exchange
     _loop: asyncio.AbstractEventLoop
     _tasks: set[asyncio.Task[Any]]
 
@@ -38,8 +40,13 @@ class Steps:
             self._broke(error)
 
     def _broke(self, error: Exception) -> None:
-        self._logger.error("Exception in the lane\n", exc_info=error)
+        self._tell(error)
         self._defect()
+
+    def _tell(self, error: Exception) -> None:
+        exchange = self.exchange
+        told = {"decision": exchange.judgement.outcome.id} if exchange.judgement is not None else {}
+        report("defect", "a step of serving a request broke", error=error, trace=f"{exchange.trace.trace_id:032x}", **told)
 
     def _all_of(self, *steps: Callable[[], None]) -> None:
         """Take all of these steps, whatever becomes of the ones before."""
@@ -47,7 +54,7 @@ class Steps:
             try:
                 step()
             except Exception as error:  # none may keep the others from theirs
-                self._logger.error("Exception in the lane, after another\n", exc_info=error)
+                self._tell(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that waits; the server waits for it when it stops."""
@@ -59,7 +66,7 @@ class Steps:
         try:
             await work
         except Exception as error:  # nobody awaits it; what it serves is over, or it would have said so itself
-            self._logger.error("Exception in the lane\n", exc_info=error)
+            self._tell(error)
 
 
 async def aside(work: Callable[[], Found]) -> Found:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import re
 import zlib
 from typing import Any, Final
@@ -21,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.facts import LONGEST_SAID, Facts, Usage
+from gateway.incidents import report
 from gateway.protocol import Dialect, Hearing
 
 MOST_JSON: Final = 2 * 2**20
@@ -40,7 +40,6 @@ _ISSUES: Final = (b"ignature", b"encrypted_content", b"redacted_thinking", b'"re
 MOST_ISSUED: Final = 16
 NOTHING: Final = Hearing()
 _DECODER: Final = msgspec.json.Decoder()
-_logger: Final = logging.getLogger(__name__)
 _told: Final[set[str]] = set()
 
 _MODEL_KEYS: Final = ("model", "modelVersion")
@@ -142,7 +141,7 @@ class Tap:
         told = f"{self._dialect.name}: {type(error).__name__}"
         if told not in _told:  # as many as there are protocols and classes of errors
             _told.add(told)
-            _logger.error("usage was not read, as the protocol %s broke; said once\n", told, exc_info=error)
+            report("usage.not-read", f"usage was not read, as the protocol {told} broke; said once", error=error)
 
     def _cut(self) -> None:
         start = 0

@@ -46,7 +46,7 @@ class Turn(Caller, Steps):
 
     def __init__(self, lane: Lane, exchange: Exchange, known: Known) -> None:
         self.lane, self.exchange = lane, exchange
-        self._logger, self._loop, self._tasks = lane.logger, lane.loop, lane.tasks
+        self._loop, self._tasks = lane.loop, lane.tasks
         self.keep_alive, self._old = known.keep_alive, known.version == "1.0"
         self._known = known
         self._early: list[bytes] | None = []

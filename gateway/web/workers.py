@@ -23,6 +23,7 @@ from mmap import mmap
 from types import FrameType
 from typing import Final
 
+from gateway.incidents import report
 from gateway.values import SECOND
 from gateway.web.door import timer
 
@@ -194,8 +195,7 @@ class Keeper:
                 self._stopping, self._exit = True, abs(os.waitstatus_to_exitcode(status)) or 1
                 continue
             worker.due = timer() + AGAIN
-            told = f"sluice: worker {worker.number} (process {pid}) {_how(status)}; it is started again"
-            print(told, file=sys.stderr, flush=True)
+            report("server.worker-ended", f"worker {worker.number} (process {pid}) {_how(status)}; it is started again")
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

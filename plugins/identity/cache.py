@@ -18,7 +18,6 @@ Time is the host's monotonic clock; until one is handed in it stands still, so t
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from typing import Final, Protocol
 from gateway.breaker import Breaker
 from gateway.errors import ConfigError, Place
 from gateway.facts import Freshness, LookedUp
+from gateway.incidents import report
 from gateway.plugins.identity.entries import BadEntryError, DirectoryError, placed
 from gateway.plugins.identity.lanes import FullError, Kind, Lanes
 from gateway.values import SECOND
@@ -262,7 +262,7 @@ class RemoteDirectory:
         now, told = self._timer(), f"{self._source.where}: {detail or said}"
         if told != self._told[1] or now - self._told[0] >= _TELL_AGAIN:
             self._told = (now, told)
-            print(f"sluice: directory: {told}", file=sys.stderr, flush=True)
+            report("directory.unavailable", told)
 
     def _last_known(self, credential: str, unknown: LookedUp = _UNAVAILABLE) -> LookedUp:
         held, keeping = self._known.get(credential), self._keeping

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from typing import Any, Final
 from gateway.credentials import credential_hash
 from gateway.errors import ConfigError, LoadError, Place, did_you_mean
 from gateway.facts import Freshness, LookedUp
+from gateway.incidents import report
 from gateway.plugins.identity.entries import FIELDS, entry_of, reader, with_org
 from gateway.plugins.reloaded import ReloadedFile
 from gateway.strict.document import Node, contents
@@ -186,7 +186,7 @@ class FileDirectory:
         before = self._wrong
         self._file.refresh()
         if self._wrong is not None and self._wrong is not before:
-            print(f"sluice: directory: {self._file.problem}", file=sys.stderr, flush=True)
+            report("directory.unavailable", self._file.problem)
 
     def health(self) -> dict[str, object]:
         """problem: where the file cannot be read. What stands there may be a key by mistake, so health does not repeat it."""

@@ -103,7 +103,7 @@ def test_stable_leaves_out_ids_and_latencies_only() -> None:
     assert first.keys() - stable(first).keys() == {"id", "reference", "timing"}
 
 
-def test_a_listener_that_breaks_does_not_end_the_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_listener_that_breaks_does_not_end_the_audit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def broken(entry: object) -> None:
         raise RuntimeError("broke")
 
@@ -113,6 +113,6 @@ def test_a_listener_that_breaks_does_not_end_the_audit(tmp_path: Path, capsys: p
         judge(gate, {"account.id": "a"})
         trail.flush()
     assert len(ledger(tmp_path / "audit")) == 3
-    assert "RuntimeError: broke" in str(trail.health()["problem"])
+    assert "RuntimeError" in str(trail.health()["problem"])
     trail.close()
-    assert "RuntimeError: broke" in capsys.readouterr().err
+    assert "RuntimeError: broke" in caplog.text

@@ -278,7 +278,7 @@ def test_what_a_url_says_behind_its_question_mark_is_shown_to_nobody(postgres: S
     assert D not in str(postgres_says.health())
 
 
-def test_a_broken_answer_is_not_repeated(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_answer_is_not_repeated(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     """Neither a line that is no HTTP, nor the values of an entry, nor names in it that are no fields."""
 
     def no_http(handler: BaseHTTPRequestHandler) -> None:
@@ -292,7 +292,7 @@ def test_a_broken_answer_is_not_repeated(service: Service, capsys: pytest.Captur
         service.behave = behave
         asked(directory, "sk-1")
         assert directory.health()["problem"]
-        written = str(directory.health()) + capsys.readouterr().err
+        written = str(directory.health()) + caplog.text
         assert str(payment) not in written and "a-secret" not in written
         assert "a-name" not in str(directory.health())
 
@@ -305,7 +305,7 @@ def test_two_accounts_for_one_credential_are_no_answer(database: str) -> None:
 
 
 def test_an_entry_that_cannot_be_read_is_no_answer_and_not_an_unknown_key(
-    database: str, capsys: pytest.CaptureFixture[str]
+    database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = create_engine(database)
     with engine.begin() as connection:
@@ -318,7 +318,7 @@ def test_an_entry_that_cannot_be_read_is_no_answer_and_not_an_unknown_key(
     health = directory.health()
     assert health["problem"] == ""
     assert "an entry cannot be read: billing_country is missing or no valid country" in str(health["last_failure"])
-    written = capsys.readouterr().err
+    written = caplog.text
     assert "the entry of account 'acme-1' cannot be read: billing_country" in written
     assert "acme-1" not in str(health)
     for secret in (PASSWORD, "XX"):

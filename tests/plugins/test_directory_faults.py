@@ -141,14 +141,14 @@ def test_connections_that_hang_for_ever_are_given_up(postgres: Server) -> None:
 
 
 def test_a_server_that_was_started_anew_is_not_seen_to_have_been_away(
-    postgres: Server, capsys: pytest.CaptureFixture[str]
+    postgres: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def steps(asking: Asking) -> None:
         await asyncio.gather(*(asking.answers(key) for key in KEYS))
         postgres.stop()
         await asking.fails("sk-0")
         assert str(asking.cached.health()["problem"]).endswith("failed: OperationalError")
-        assert "refused" in capsys.readouterr().err
+        assert "refused" in caplog.text
         postgres.start()
         await asking.recovers("sk-0")
         postgres.stop()
@@ -203,7 +203,7 @@ def list_of(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()]
 
 
-def test_a_file_that_is_removed_broken_and_put_back(sqlite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_removed_broken_and_put_back(sqlite: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = sqlite.read_bytes()
 
     def removed() -> None:
@@ -223,7 +223,7 @@ def test_a_file_that_is_removed_broken_and_put_back(sqlite: Path, capsys: pytest
             change()
             await asking.fails("sk-0")
             assert asking.cached.health()["problem"]
-            assert problem in capsys.readouterr().err
+            assert problem in caplog.text
         removed()
         await asking.fails("sk-0")
         assert list_of(sqlite.parent) == [], "nothing is created in its place"

@@ -196,7 +196,8 @@ def test_balancers_that_do_not_speak_it_are_closed_with_one_line(sent: bytes, pr
         with contextlib.suppress(ConnectionError):
             client.send(sent)
         assert client.closed() == b""
-    lines = [line for line in proxied.errors.splitlines() if "closed a connection" in line][before:]
+    told = [json.loads(line)["text"] for line in proxied.errors.splitlines()]
+    lines = [text for text in told if "closed a connection" in text][before:]
     assert len(lines) == 1
     assert f"from {BALANCER}: " in lines[0]
     assert lines[0].endswith("have it speak the PROXY protocol, or take it out of client_address.trusted_proxies")
