@@ -1,7 +1,7 @@
 """OTLP's trace messages as the bytes that are sent, and how large they may grow.
 
 A span is laid out once, in the form it goes out in (opentelemetry-proto, `trace/v1`, stable since 1.0). Objects on the way
-there cost five to ten times as much (`python -m tests.bench.spans`), and a thread that builds them keeps requests waiting; so
+there cost two to seven times as much (`python -m tests.bench.spans`), and a thread that builds them keeps requests waiting; so
 these few fields are written here, and tests hold them to what the protocol's own classes read.
 
 Everything has a bound. What was cut is said: dropped attributes and events in the protocol's own counts, shortened values by
