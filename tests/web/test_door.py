@@ -24,6 +24,7 @@ from gateway.errors import ConfigError
 from gateway.judgement import Judgement
 from gateway.web.middleware import head_of
 from gateway.web.server import Protocol
+from tests.ledgers import ledger
 from tests.serving import served
 
 KEY = "sk-of-the-door-tests"
@@ -55,14 +56,14 @@ def post(app: Any, path: str = "/v1/chat/completions", key: str = KEY, **more: A
 def test_a_middleware_by_gateway_yaml(tmp_path: Path) -> None:
     directory(tmp_path, "FR")
     (tmp_path / "gateway.yaml").write_text(
-        "identity: {directory: accounts.yaml}\nclient_address: {trusted_proxies: [127.0.0.1/32]}\naudit: {records: a.jsonl}\n"
+        "identity: {directory: accounts.yaml}\nclient_address: {trusted_proxies: [127.0.0.1/32]}\naudit: {identifiers: plain}\n"
     )
     app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
     assert post(app, headers={"x-forwarded-for": "203.0.113.9"}).status_code == 200
     assert post(app, key="sk-unknown").status_code == 401
     assert app.trail is not None
     app.trail.flush()
-    known, unknown = (json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    known, unknown = ledger(tmp_path / "audit")
     assert (known["signals"]["account.id"], known["signals"]["client.ip"]) == ("known", "203.0.113.9")
     assert unknown["exchange"]["cause"] == "credential-unknown"
 
@@ -85,7 +86,7 @@ def _written(text: str) -> Path:
 
 def test_an_edit_of_the_directory_is_seen_while_requests_come(tmp_path: Path) -> None:
     directory(tmp_path, "FR")
-    (tmp_path / "gateway.yaml").write_text("identity: {directory: accounts.yaml}\naudit: {records: a.jsonl}\n")
+    (tmp_path / "gateway.yaml").write_text("identity: {directory: accounts.yaml}\n")
     with served(PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")) as port:
         url, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"authorization": f"Bearer {KEY}"}
         assert httpx.post(url, json=BODY, headers=headers).status_code == 200
@@ -108,7 +109,7 @@ def test_below_a_mount_the_route_is_recognised() -> None:
 @pytest.mark.parametrize("body", ["text", "broken", "encoded"])
 def test_a_lenient_body_never_excuses_a_credential(tmp_path: Path, mode: str, body: str) -> None:
     directory(tmp_path, "FR")
-    (tmp_path / "gateway.yaml").write_text(f"identity: {{directory: accounts.yaml}}\nfail: {{{mode}: pass}}\n")
+    (tmp_path / "gateway.yaml").write_text(f"identity: {{directory: accounts.yaml}}\nfail: {{{mode}: open}}\n")
     app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
     kinds = {"text": {"content-type": "text/plain"}, "broken": {}, "encoded": {"content-encoding": "br"}}
     answer = post(app, key="sk-unknown", content=b"{", headers={"content-type": "application/json", **kinds[body]})
@@ -178,10 +179,10 @@ def test_whoever_holds_back_the_end_of_a_body_saves_up_no_quota(tmp_path: Path) 
 
 
 def test_a_path_nobody_knows_is_kept_without_its_long_segments(tmp_path: Path) -> None:
-    (tmp_path / "gateway.yaml").write_text("audit: {records: a.jsonl}\n")
+    (tmp_path / "gateway.yaml").write_text("audit: {records: audit}\n")
     app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
     assert post(app, path="/v1/sk-canary-0123456789abcdef/models").status_code == 404
     assert app.trail is not None
     app.trail.flush()
-    record = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])
+    record = ledger(tmp_path / "audit")[-1]
     assert (record["exchange"]["path"], "canary" in json.dumps(record)) == ("/v1/…/models", False)

@@ -90,7 +90,7 @@ def test_a_socket_where_requests_are_inspected_is_refused(path: str, tmp_path: P
 
 @pytest.mark.parametrize("declared", [{"websockets": Fail.OPEN}, {"config": "gateway.yaml"}, {"mode": Mode.SHADOW}])
 def test_it_passes_where_that_is_declared_and_the_record_says_so(declared: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "gateway.yaml").write_text("fail: {websocket: open}\naudit: {records: records.jsonl}\n")
+    (tmp_path / "gateway.yaml").write_text("fail: {websocket: open}\naudit: {records: audit}\n")
     if "config" in declared:
         declared = {"config": tmp_path / "gateway.yaml"}
     shadow = "mode" in declared
