@@ -1,0 +1,176 @@
+"""Law 9: no prompt, no key at rest. Secrets are planted in every place a caller, an upstream or an operator can put one, and
+looked for in everything that a real gateway and the commands over its ledger put out."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.config import load_config
+from gateway.web.app import build
+from tests.collector import Collector, collector
+from tests.ledgers import ledger
+from tests.serving import served
+
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+PROMPTS = ("user", "system", "tool-schema", "tool-result", "end-user", "metadata", "malformed", "stop", "assistant", "answer",
+           "stream", "upstream-error", "answer-header", "reasoning")  # fmt: skip
+KEYS = ("bearer", "api-key", "cookie", "query", "path", "custom", "second", "basic", "goog", "session", "forwarded")
+OPERATOR = ("hash-key", "otlp-header")
+CANARY = {name: f"canary{place:02d}x{name.replace('-', '')}q7Z" for place, name in enumerate((*PROMPTS, *KEYS, *OPERATOR))}
+PACK = """
+pack: nine
+version: 1
+language: 1
+rules:
+  - {id: nine.denied, title: Denied, family: identity, owner: tests, when: {request.model: forbidden}, mode: enforce,
+     then: {action: deny}, public: {code: not-you, message: Not for you.}, evidence: [prompt.template, client.network]}
+  - {id: nine.all, title: All, family: content, owner: tests, when: {prompt.whole: {present: true}}, mode: enforce,
+     then: {action: observe}, evidence: [
+     prompt.template, prompt.kin, prompt.system, prompt.tools, prompt.whole, prompt.opening, prompt.slots, prompt.structure,
+     client.session, client.device, client.fingerprint, client.body_shape, client.sdk_tuple, client.ip, reseller.markers,
+     request.parameters]}
+"""
+SEED = "4f9c" * 8  # half of a private key
+
+
+async def upstream(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with canaries: whole, streamed, and as an error."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    said, status, kind = {"content": CANARY["answer"], "reasoning": CANARY["reasoning"]}, 200, b"application/json"
+    if b"fail-upstream" in body:
+        status, text = 500, json.dumps({"error": {"message": CANARY["upstream-error"]}}).encode()
+    elif b'"stream": true' in body or b'"stream":true' in body:
+        kind = b"text/event-stream"
+        chunk = {"choices": [{"delta": {"content": CANARY["stream"]}}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+        text = b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n"
+    else:
+        usage = {"prompt_tokens": 3, "completion_tokens": 4}
+        text = json.dumps({"model": "m-1", "choices": [{"message": said}], "usage": usage}).encode()
+    headers = [(b"content-type", kind), (b"x-answer", CANARY["answer-header"].encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def chat(**more: Any) -> dict[str, Any]:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"properties": {CANARY["tool-schema"]: {}}}}}
+    messages = [
+        {"role": "system", "content": CANARY["system"]},
+        {"role": "assistant", "content": CANARY["assistant"]},
+        {"role": "tool", "tool_call_id": "t", "content": CANARY["tool-result"]},
+        {"role": "user", "content": CANARY["user"]},
+    ]
+    body = {"model": "m", "messages": messages, "tools": [tool], "user": CANARY["end-user"], "stop": [CANARY["stop"]]}
+    return {**body, "metadata": {"session_id": CANARY["metadata"]}, **more}
+
+
+def headers(**more: str) -> dict[str, str]:
+    usual = {"authorization": f"Bearer sk-{CANARY['bearer']}", "cookie": f"sid={CANARY['cookie']}", "x-own": CANARY["custom"]}
+    return {**usual, "x-session-id": CANARY["session"] * 2, "x-forwarded-user": CANARY["forwarded"], **more}
+
+
+def ask(url: str) -> list[str]:
+    """Everything that is asked; the references of what was refused."""
+    basic = base64.b64encode(f"u:{CANARY['basic']}".encode()).decode()
+    query = f"?key={CANARY['query']}&do=x"
+    with httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
+        answers = [
+            client.post(CHAT + query, json=chat(), headers=headers()),
+            client.post(CHAT, json=chat(stream=True), headers=headers()),
+            client.post(CHAT, json=chat(model="fail-upstream"), headers=headers()),
+            client.post(CHAT, json=chat(model="forbidden"), headers=headers()),
+            client.post(CHAT, json=chat(), headers=headers(**{"x-api-key": CANARY["api-key"]})),
+            client.post(CHAT, json=chat(), headers=headers(authorization=f"Basic {basic}")),
+            client.post(CHAT, json=chat(), headers=headers(**{"x-goog-api-key": CANARY["goog"]})),
+            client.post(CHAT, content=f'{{"messages": "{CANARY["malformed"]}'.encode(), headers=headers()),
+            client.post(CHAT, content=CANARY["malformed"].encode(), headers=headers(**{"content-type": "text/plain"})),
+            client.post(f"/v1/sk-proj-{CANARY['path']}0123456789abcdef/chat", json=chat(), headers=headers()),
+            client.post(MESSAGES, json={**chat(), "max_tokens": 3}, headers={"x-api-key": CANARY["second"]}),
+            client.get("/v1/models" + query, headers=headers()),
+        ]
+    return [found for answer in answers if (found := answer.headers.get("sluice-reference"))]
+
+
+class Left:
+    """What the gateway put out: by name, the bytes."""
+
+    def __init__(self, folder: Path, endpoint: Collector, health: str) -> None:
+        self.outputs = {"stderr": (folder / "stderr").read_bytes(), "spans": endpoint.raw(), "health": health.encode()}
+        self.outputs |= {str(file.relative_to(folder)): file.read_bytes() for file in (folder / "audit").rglob("*.*")}
+        self.folder = folder
+
+    def run(self, *arguments: object) -> None:
+        command = [str(one) for one in arguments]
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code in (0, 1), done.output
+        self.outputs[" ".join(command[:3])] = done.output.encode()
+
+
+@pytest.fixture(scope="module", params=["plain", "sealed"])
+def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
+    folder = tmp_path_factory.mktemp("nine")
+    (folder / "hash.key").write_text(CANARY["hash-key"] * 3)
+    (folder / "sign.key").write_text(SEED * 2)
+    (folder / "otlp.header").write_text(CANARY["otlp-header"])
+    (folder / "pack.yaml").write_text(PACK)
+    config = folder / "gateway.yaml"
+    with collector() as endpoint, served(upstream) as behind:
+        config.write_text(
+            f"policy: [pack.yaml]\nidentity: {{hash_key_file: hash.key}}\n"
+            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{behind}'}}, anthropic: {{url: 'http://127.0.0.1:{behind}'}}}}\n"
+            f"audit: {{identifiers: {request.param}, sign: {{file: sign.key}},\n"
+            f"  otlp: {{endpoint: '{endpoint.url}', headers: {{x-key: {{file: otlp.header}}}}}}}}\n"
+        )
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            gateway = build(load_config(config))
+            with served(gateway.app, lifespan="on", http=gateway.protocol) as port:
+                references = ask(f"http://127.0.0.1:{port}")
+                health = httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).text
+        (folder / "stderr").write_text(errors.getvalue())
+        found = Left(folder, endpoint, health)
+    assert len(ledger(folder / "audit")) == 12
+    for reference in references[:2]:
+        for view in ("operator", "caller"):
+            found.run("explain", reference, "--view", view, "--verbose", "--config", config)
+    found.run("config", config)
+    for command in (["audit", "verify", folder / "audit"], ["audit", "query", folder / "audit", "--config", config],
+                    ["audit", "export", folder / "audit", "--format", "jsonl", "--config", config],
+                    ["dry-run", folder / "audit", "--config", config, "--format", "json"], ["asked", folder / "audit"],
+                    ["clusters", folder / "audit"]):  # fmt: skip
+        found.run(*command)
+    return found
+
+
+@pytest.mark.parametrize("name", CANARY)
+def test_no_canary_is_in_any_output(left: Left, name: str) -> None:
+    word = CANARY[name].encode()
+    forms = {word, base64.b64encode(word).rstrip(b"=")[:-2], word.hex().encode(), word[:-3], word.lower()}
+    assert {output: form for output, text in left.outputs.items() for form in forms if form in text} == {}
+
+
+def test_the_secrets_of_the_operator_are_in_no_output(left: Left) -> None:
+    assert [output for output, text in left.outputs.items() if SEED.encode() in text] == []
+
+
+def test_the_search_finds_what_is_there(left: Left) -> None:
+    """The outputs are those of these exchanges: what may be in them is."""
+    assert b"forbidden" in left.outputs["audit/1/00000001.jsonl"]
+    assert b"nine.denied" in left.outputs["spans"]
+    assert b"12 records" in left.outputs[f"audit verify {left.folder}/audit"]
+    assert len(left.outputs) > 12
