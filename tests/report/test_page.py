@@ -17,7 +17,7 @@ from gateway.cli import main
 from gateway.language.policy import Policy
 from gateway.report.page import page, percent, wait
 from tests.browser import browser, look, printed, requests
-from tests.captures import FILE
+from tests.captures import captures
 from tests.report.traffic import HOUR, counted, pack, sent
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\">\u202e{{ 7*7 }}&amp;"
@@ -124,22 +124,13 @@ def test_of_captures_no_prompt_and_no_key_is_in_it(tmp_path: Path) -> None:
 
 
 def test_decisions_are_the_same_whether_pictures_are_gathered_or_not(tmp_path: Path) -> None:
-    for form in ("json", "html"):
-        asked = [
-            "dry-run",
-            str(FILE),
-            "--format",
-            form,
-            "--out",
-            str(tmp_path / form),
-            "--decisions",
-            str(tmp_path / f"d.{form}"),
-        ]
-        assert CliRunner().invoke(main, asked).exit_code == 0
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(one) + "\n" for one in captures()[::8]))
+    for form in ("json", "html", "again.html"):
+        asked = ["dry-run", tmp_path / "r.jsonl", "--format", form.split(".")[-1], "--out", tmp_path / form]
+        told = CliRunner().invoke(main, [str(one) for one in [*asked, "--decisions", tmp_path / f"d.{form}"]])
+        assert told.exit_code == 0, told.output
     assert (tmp_path / "d.json").read_bytes() == (tmp_path / "d.html").read_bytes()
-    again = ["dry-run", str(FILE), "--format", "html", "--out", str(tmp_path / "again")]
-    assert CliRunner().invoke(main, again).exit_code == 0
-    assert (tmp_path / "again").read_bytes() == (tmp_path / "html").read_bytes()
+    assert (tmp_path / "html").read_bytes() == (tmp_path / "again.html").read_bytes()
 
 
 def test_a_page_of_nothing_is_still_a_page(policy: Policy) -> None:
