@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
-from gateway.cli.engines import ENGINE, Engine, Job
+from gateway.cli.engines import ENGINE, RESUME, Engine, Job
 from gateway.errors import ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.report.labels import Labels, read_labels
@@ -25,6 +25,7 @@ from gateway.report.printing import write
 @HARVEST
 @WARM_UP
 @ENGINE
+@RESUME
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
@@ -42,6 +43,7 @@ def dry_run(
     harvest: tuple[str, ...],
     warm_up: int,
     engine: str,
+    resume: Path | None,
     decisions: Path | None,
     form: str,
     out: Path | None,
@@ -61,14 +63,14 @@ def dry_run(
         fail(error, 2)
     try:
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html")
+        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html", resume)
         counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
     except (LoadError, RecordError) as error:
         fail(error, 3)
     except (ExtraError, NotInColumnsError) as error:
-        fail(f"--engine columns cannot be used: {error}", 2)
+        fail(f"columns cannot hold {error}" if isinstance(error, NotInColumnsError) else error, 2)
     try:
         write(counts.as_dict(read, unreadable), form, out, policy)
     except OSError as error:

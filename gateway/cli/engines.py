@@ -41,13 +41,17 @@ ENGINE = click.option(
     "--engine", type=click.Choice([str(engine) for engine in Engine]), default=str(Engine.AUTO), show_default=True,
     help="events: one exchange after another. columns: many at once, of compact Parquet; the same result, much sooner.",
 )  # fmt: skip
+RESUME = click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="FILE",
+    help="In columns: keep a checkpoint in FILE, go on from it if it is there, remove it at the end.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be replayed. against: another policy to compare with. decisions: where audit records go.
 
-    pictured: whether to gather what a page shows.
+    pictured: whether to gather what a page shows. resume: where a checkpoint is kept.
     """
 
     names: Sequence[str]
@@ -59,6 +63,7 @@ class Job:
     decisions: Path | None = None
     against: Policy | None = None
     pictured: bool = False
+    resume: Path | None = None
 
     def run(self, engine: Engine) -> tuple[Counts, int, int]:
         """What was counted, and how many records were read and could not be.
@@ -69,9 +74,11 @@ class Job:
             try:
                 return self._columns()
             except NotInColumnsError as error:
-                if engine is Engine.COLUMNS:
+                if engine is Engine.COLUMNS or self.resume is not None:
                     raise
                 click.echo(f"replayed event by event, because columns cannot hold {error}", err=True)
+        if self.resume is not None:
+            raise NotInColumnsError("these records, and only what is replayed in columns can be taken up again")
         settings, opener = self.settings, self.settings.audit.opens()
         counts, reader = by_events(
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
@@ -84,8 +91,9 @@ class Job:
     def _suits(self) -> bool:
         """Whether columns are worth it. Audit records are made one by one, so with them nothing would be gained."""
         there = all(find_spec(name) for name in _NEEDED)
-        alone = self.against is None and self.decisions is None and not self.pictured
-        return there and alone and all(map(is_parquet, self.names))
+        gained = self.resume is not None or self.decisions is None
+        alone = self.against is None and not self.pictured
+        return there and gained and alone and all(map(is_parquet, self.names))
 
     def _columns(self) -> tuple[Counts, int, int]:
         for name in _NEEDED:
@@ -101,7 +109,7 @@ class Job:
 
         asked = Asked(self.policy, self.registry.signals, self.settings.mode, self.settings.fail, self.labels, self.warm_up)
         with _progress() as progress:
-            run = dry_run(self.names, asked, self.decisions, _shown(progress))
+            run = dry_run(self.names, asked, self.decisions, _shown(progress), resume=self.resume)
         return run.counts, run.done, 0
 
 

@@ -17,11 +17,23 @@ from gateway.columns.groups import Held, Spans
 from gateway.columns.values import Floats, Hashes, Ints
 from gateway.columns.windows import Counted
 from gateway.state.cells import SLOT, SLOT_BITS, Distinct, Reading, Tally, share_of
-from gateway.state.operations import SLICES, Count, Window, bin_of
+from gateway.state.operations import SLICES, Count, Window
 from gateway.values import AtLeast
 
 Object = Distinct | Tally
 _NEVER: Final = -1
+
+
+class Coded(str):
+    """The hash of a value as a text whose own hash is that number, so that a later process finds the same codes."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    def __hash__(self) -> int:
+        return int(self)
 
 
 class Capped:
@@ -59,7 +71,7 @@ class Capped:
         for key in [key for key, one in self.objects.items() if one.newest < part - 2 * SLICES]:
             del self.objects[key]
 
-    def _key(self, key: np.uint64, slices: list[int], values: list[int | None], held: Held, late: bool) -> list[Reading]:
+    def _key(self, key: np.uint64, slices: list[int], values: list[int | str | None], held: Held, late: bool) -> list[Reading]:
         one = self.objects.get(int(key))
         if one is None:
             one = self.objects[int(key)] = self._begun(key, held)
@@ -86,22 +98,19 @@ class Capped:
         if self.window.kind is Count.DISTINCT:
             one = Distinct()
             for part, value in sorted(zip(slices, values, strict=True)):
-                one.add(part, value, self.window)
+                one.add(part, Coded(value), self.window)
             return one
-        code = bin_of if self.window.kind is Count.QUANTILE else share_of
-        codes = [code(value) << SLOT_BITS | part & SLOT for part, value in zip(slices, values, strict=True)]
+        codes = [share_of(Coded(value)) << SLOT_BITS | part & SLOT for part, value in zip(slices, values, strict=True)]
         return Tally(newest, codes, held.weights[first:last].tolist())
 
 
-def _values(counted: Counted, first: int, last: int) -> list[int | None]:
+def _values(counted: Counted, first: int, last: int) -> list[int | str | None]:
     """What is counted of some rows: numbers, or the hashes of texts; None where nothing is."""
     where = counted.where[first:last].tolist()
     if counted.codes is None:
         assert counted.weights is not None, "a quantile ranks numbers"
-        numbers = counted.weights[first:last].tolist()
-    else:
-        hashes: Hashes | None = counted.hashes
-        assert hashes is not None, "what counts values is given their hashes"
-        codes = counted.codes[first:last]
-        numbers = hashes[codes].tolist() if len(hashes) else [0] * len(where)
-    return [number if counts else None for number, counts in zip(numbers, where, strict=True)]
+        return [number if counts else None for number, counts in zip(counted.weights[first:last].tolist(), where, strict=True)]
+    hashes: Hashes | None = counted.hashes
+    assert hashes is not None, "what counts values is given their hashes"
+    numbers = hashes[counted.codes[first:last]].tolist() if len(hashes) else [0] * len(where)
+    return [Coded(number) if counts else None for number, counts in zip(numbers, where, strict=True)]

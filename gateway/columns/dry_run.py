@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 
 from gateway.audit.lines import line
+from gateway.columns import checkpoints
 from gateway.columns.classes import LOOKED_AT
 from gateway.columns.judging import Judged, Judging
 from gateway.columns.records import SIZE, Records
@@ -79,26 +80,50 @@ def dry_run(
     decisions: Path | None = None,
     told: Callable[[Run, int], None] = lambda run, total: None,
     size: int = 0,
+    resume: Path | None = None,
 ) -> Run:
     """Judge files of compact records. told: is handed the run, and the rows there are, after each chunk. size: rows of a chunk.
 
-    Raises NotInColumnsError for what only the event engine can do, and RecordError as that does.
+    resume: where to keep a checkpoint while it lasts, and to go on from where one is. Raises NotInColumnsError for what only
+    the event engine can do, RecordError as that does and for a checkpoint of something else, OSError.
     """
-    signals = None if decisions else named(asked.policy)
-    size = size or (SINGLY if decisions else SIZE)
+    every = decisions is not None
+    size = size or (SINGLY if every else SIZE)
+    run = Run.of(asked, every)
+    question = "" if resume is None else checkpoints.question(names, asked, size, every)
+    written = 0 if resume is None else checkpoints.take_up(resume, question, run)
     with (
-        closing(Records(names, asked.catalogue, signals, size)) as records,
-        decisions.open("wb") if decisions else nullcontext() as out,
+        closing(Records(names, asked.catalogue, None if every else named(asked.policy), size)) as records,
+        ExitStack() as stack,
     ):
-        run = Run.of(asked, every=decisions is not None)
-        for chunk in records.chunks():
+        out = None if decisions is None else stack.enter_context(_continued(decisions, written))
+        for chunk in records.chunks(run.chunks):
             for judged in run.judging.judge(chunk, records):
                 if out is not None:
                     out.writelines(line(entry_of(one)) for one in judged.replayed)
                 run.take(judged, asked.warm_up)
             run.chunks += 1
+            if resume is not None:
+                checkpoints.save(resume, question, run, _flushed(out))
             told(run, records.total)
+    if resume is not None:
+        resume.unlink(missing_ok=True)
     return run
+
+
+def _continued(file: Path, written: int) -> IO[bytes]:
+    """A file to be written on from a place on; what stands behind it is of a chunk that was cut short."""
+    out = file.open("r+b" if written else "wb")
+    out.truncate(written)
+    out.seek(written)
+    return out
+
+
+def _flushed(out: IO[bytes] | None) -> int:
+    if out is None:
+        return 0
+    out.flush()
+    return out.tell()
 
 
 def named(policy: Policy) -> set[str]:
