@@ -85,6 +85,10 @@ class ExtraError(SluiceError):
         super().__init__(f"{what} needs the {package} package; install sluicegate[{extra}]")
 
 
+class ClusterError(SluiceError):
+    """A cluster that cannot be reached, or has no workers."""
+
+
 class NotInColumnsError(SluiceError):
     """Something of a policy or of its traffic that only the event engine computes. The text says what."""
 

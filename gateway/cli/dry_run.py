@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
-from gateway.cli.engines import ENGINE, RESUME, Engine, Job
-from gateway.errors import ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
+from gateway.cli.engines import CLUSTER, ENGINE, RESUME, Engine, Job
+from gateway.errors import ClusterError, ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.report.labels import Labels, read_labels
 from gateway.report.page import ready
@@ -26,6 +26,7 @@ from gateway.report.printing import write
 @WARM_UP
 @ENGINE
 @RESUME
+@CLUSTER
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
@@ -44,6 +45,7 @@ def dry_run(
     warm_up: int,
     engine: str,
     resume: Path | None,
+    cluster: str | None,
     decisions: Path | None,
     form: str,
     out: Path | None,
@@ -61,15 +63,17 @@ def dry_run(
         other = load(against, registry.signals) if against else None
     except SluiceError as error:
         fail(error, 2)
+    if resume is not None and cluster is not None:
+        fail("a run on a cluster keeps no checkpoint; leave out --resume or --cluster", 2)
     try:
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html", resume)
+        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html", resume, cluster)
         counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)
     except (LoadError, RecordError) as error:
         fail(error, 3)
-    except (ExtraError, NotInColumnsError) as error:
+    except (ExtraError, ClusterError, NotInColumnsError) as error:
         fail(f"columns cannot hold {error}" if isinstance(error, NotInColumnsError) else error, 2)
     try:
         write(counts.as_dict(read, unreadable), form, out, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from gateway.report.counts import Counts
 from gateway.report.labels import Labels
 
 if TYPE_CHECKING:
+    from gateway.columns.cluster import Cluster
     from gateway.columns.dry_run import Run
 
 _NEEDED = ("numpy", "polars", "pyarrow")
@@ -45,13 +47,17 @@ RESUME = click.option(
     "--resume", type=click.Path(path_type=Path), metavar="FILE",
     help="In columns: keep a checkpoint in FILE, go on from it if it is there, remove it at the end.",
 )  # fmt: skip
+CLUSTER = click.option(
+    "--cluster", metavar="ADDRESS",
+    help="In columns: have measures read by a Dask cluster, local:2 for two processes here, or tcp://HOST:8786.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be replayed. against: another policy to compare with. decisions: where audit records go.
 
-    pictured: whether to gather what a page shows. resume: where a checkpoint is kept.
+    pictured: whether to gather what a page shows. resume: where a checkpoint is kept. cluster: who reads measures.
     """
 
     names: Sequence[str]
@@ -64,6 +70,7 @@ class Job:
     against: Policy | None = None
     pictured: bool = False
     resume: Path | None = None
+    cluster: str | None = None
 
     def run(self, engine: Engine) -> tuple[Counts, int, int]:
         """What was counted, and how many records were read and could not be.
@@ -74,11 +81,11 @@ class Job:
             try:
                 return self._columns()
             except NotInColumnsError as error:
-                if engine is Engine.COLUMNS or self.resume is not None:
+                if engine is Engine.COLUMNS or self._bound:
                     raise
                 click.echo(f"replayed event by event, because columns cannot hold {error}", err=True)
-        if self.resume is not None:
-            raise NotInColumnsError("these records, and only what is replayed in columns can be taken up again")
+        if self._bound:
+            raise NotInColumnsError("these records, and only what is in columns can be taken up again, or shared out")
         settings, opener = self.settings, self.settings.audit.opens()
         counts, reader = by_events(
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
@@ -88,10 +95,15 @@ class Job:
         tell_unopened(opener)
         return counts, reader.read, reader.unreadable
 
+    @property
+    def _bound(self) -> bool:
+        """Whether something was asked for that only columns have."""
+        return self.resume is not None or self.cluster is not None
+
     def _suits(self) -> bool:
         """Whether columns are worth it. Audit records are made one by one, so with them nothing would be gained."""
         there = all(find_spec(name) for name in _NEEDED)
-        gained = self.resume is not None or self.decisions is None
+        gained = self._bound or self.decisions is None
         alone = self.against is None and not self.pictured
         return there and gained and alone and all(map(is_parquet, self.names))
 
@@ -108,9 +120,23 @@ class Job:
         from gateway.columns.dry_run import Asked, dry_run  # an extra: only where columns are used
 
         asked = Asked(self.policy, self.registry.signals, self.settings.mode, self.settings.fail, self.labels, self.warm_up)
-        with _progress() as progress:
-            run = dry_run(self.names, asked, self.decisions, _shown(progress), resume=self.resume)
+        with ExitStack() as stack:
+            measured = None
+            if self.cluster is not None:
+                cluster = stack.enter_context(_cluster(self.cluster))
+                settings = self.settings.settings
+                measured = lambda measures, size: cluster.readings(self.names, settings, measures, size)  # noqa: E731
+            progress = stack.enter_context(_progress())
+            run = dry_run(self.names, asked, self.decisions, _shown(progress), resume=self.resume, measured=measured)
         return run.counts, run.done, 0
+
+
+def _cluster(address: str) -> Cluster:
+    try:
+        from gateway.columns.cluster import Cluster  # an extra: only where a cluster is asked for
+    except ModuleNotFoundError:
+        raise ExtraError("a cluster", "distributed", "scale") from None
+    return Cluster(address)
 
 
 def _progress() -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -11,14 +12,15 @@ from typing import IO, Any, Final
 import numpy as np
 
 from gateway.audit.lines import line
-from gateway.columns import checkpoints
+from gateway.columns.answering import Readings
+from gateway.columns.checkpoints import question, save, take_up
 from gateway.columns.classes import LOOKED_AT
 from gateway.columns.judging import Judged, Judging
 from gateway.columns.records import SIZE, Records
 from gateway.columns.values import Column, Hashes, mixed, paired
 from gateway.decision import Mode, Outcome, Verdict
 from gateway.failing import FailModes
-from gateway.language.measures import Ratio
+from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Policy
 from gateway.recalling import names_in
 from gateway.replay.dry_run import entry_of
@@ -81,30 +83,33 @@ def dry_run(
     told: Callable[[Run, int], None] = lambda run, total: None,
     size: int = 0,
     resume: Path | None = None,
+    measured: Callable[[Sequence[Measure], int], Iterator[Readings]] | None = None,
 ) -> Run:
     """Judge files of compact records. told: is handed the run, and the rows there are, after each chunk. size: rows of a chunk.
 
-    resume: where to keep a checkpoint while it lasts, and to go on from where one is. Raises NotInColumnsError for what only
+    resume: where to keep a checkpoint while it lasts, and to go on from where one is. measured: others that read measures, in
+    chunks of a size (`cluster`); they keep no checkpoints. Raises NotInColumnsError for what only
     the event engine can do, RecordError as that does and for a checkpoint of something else, OSError.
     """
     every = decisions is not None
     size = size or (SINGLY if every else SIZE)
     run = Run.of(asked, every)
-    question = "" if resume is None else checkpoints.question(names, asked, size, every)
-    written = 0 if resume is None else checkpoints.take_up(resume, question, run)
+    wanted = "" if resume is None else question(names, asked, size, every)
+    written = 0 if resume is None else take_up(resume, wanted, run)
     with (
         closing(Records(names, asked.catalogue, None if every else named(asked.policy), size)) as records,
         ExitStack() as stack,
     ):
         out = None if decisions is None else stack.enter_context(_continued(decisions, written))
-        for chunk in records.chunks(run.chunks):
-            for judged in run.judging.judge(chunk, records):
+        read = itertools.repeat(None) if measured is None else measured(run.judging.asking, size)
+        for chunk, readings in zip(records.chunks(run.chunks), read, strict=False):
+            for judged in run.judging.judge(chunk, records, readings):
                 if out is not None:
                     out.writelines(line(entry_of(one)) for one in judged.replayed)
                 run.take(judged, asked.warm_up)
             run.chunks += 1
             if resume is not None:
-                checkpoints.save(resume, question, run, _flushed(out))
+                save(resume, wanted, run, _flushed(out))
             told(run, records.total)
     if resume is not None:
         resume.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from gateway.columns.answering import ColumnState
+from gateway.columns.answering import ColumnState, Readings
 from gateway.columns.capped import Capped
 from gateway.columns.chunk import ANSWERED, Chunk
 from gateway.columns.classes import Ended, Noting, told_apart
@@ -105,15 +105,22 @@ class Judging:
     def _ids(self, facts: Facts) -> str:
         return self.identity
 
-    def judge(self, chunk: Chunk, records: Records) -> Iterator[Judged]:
-        """A chunk, in one part or several. Raises NotInColumnsError for what only the event engine can do."""
+    @property
+    def asking(self) -> list[Measure]:
+        """The measures that depend on requests alone."""
+        return [measure for measure in self.measures.values() if not measure.settled]
+
+    def judge(self, chunk: Chunk, records: Records, measured: Readings | None = None) -> Iterator[Judged]:
+        """A chunk, in one part or several. measured: the readings of `asking` by label, where others read them.
+
+        Raises NotInColumnsError for what only the event engine can do.
+        """
         if "failed" in chunk.arrays and chunk.arrays["failed"].null_count < chunk.size:
             raise NotInColumnsError("records of providers that failed")
-        readings = {}
-        for label, measure in self.measures.items():
-            if not measure.settled:
-                kept = self.memory.measures.get(label) or Kept(Capped(measure.window))
-                readings[label], self.memory.measures[label] = read(measure, chunk, chunk.asked, kept)
+        readings = {**(measured or {})}
+        for measure in self.asking if measured is None else ():
+            kept = self.memory.measures.get(measure.label) or Kept(Capped(measure.window))
+            readings[measure.label], self.memory.measures[measure.label] = read(measure, chunk, chunk.asked, kept)
         yield from self._settled(chunk, readings, records)
 
     def _settled(self, chunk: Chunk, readings: dict[str, Reading], records: Records) -> Iterator[Judged]:
