@@ -21,13 +21,13 @@ from gateway.replay.sources import Exchange
 from gateway.signals import Catalogue
 from gateway.values import Type
 
-SIZE: Final = 2**19
+SIZE: Final = 2**18
 _FILE: Final = "(file)"
 _NEVER: Final = 2**63 - 1
 
 
 class Records:
-    """Some files. signals: which of them to read (None: all). size: rows of a chunk."""
+    """Some files. signals: which of them to read (None: all). size: most rows that are read at once."""
 
     def __init__(
         self, names: Sequence[str], catalogue: Catalogue, signals: Iterable[str] | None = None, size: int = SIZE
@@ -47,7 +47,7 @@ class Records:
 
     def chunks(self, skip: int = 0) -> Iterator[Chunk]:
         """The chunks after the first `skip` of them. Raises RecordError where a file is broken or out of order."""
-        for number, table in enumerate(self._even()):
+        for number, table in enumerate(self._merged()):
             if number >= skip:
                 yield Chunk({name: table.column(name).combine_chunks() for name in table.column_names}, self.catalogue)
 
@@ -64,22 +64,11 @@ class Records:
             found.append(self._rows[file].exchange(row, Place(self.names[file])))
         return found
 
-    def _even(self) -> Iterator[pa.Table]:
-        """Tables of `size` rows each, but for the last."""
-        held: list[pa.Table] = []
-        count = 0
-        for table in self._merged():
-            held.append(table)
-            count += table.num_rows
-            while count >= self.size:
-                whole = _joined(held)
-                yield whole.slice(0, self.size)
-                held, count = [whole.slice(self.size)], count - self.size
-        if count:
-            yield _joined(held)
-
     def _merged(self) -> Iterator[pa.Table]:
         """What all files hold, in order of time. Rows wait until every file is known to hold no earlier one."""
+        if len(self.names) == 1:  # as it is read: joining tables costs more than all else
+            yield from self._tables(0)
+            return
         streams = dict(enumerate(map(self._tables, range(len(self.names)))))
         waiting = {place: table for place, stream in streams.items() if (table := next(stream, None)) is not None}
         going = {*waiting}
