@@ -23,7 +23,7 @@ from gateway.errors import ConfigError, LoadError, Place, Problem
 from gateway.facts import Cause
 from gateway.failing import Dependency, Fail, FailModes
 from gateway.logs import LogSettings
-from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, PLUGIN_SECTIONS, Compression, FailWord
+from gateway.sections import CONFIG_FIELDS, LARGEST_BODY, PLUGIN_SECTIONS, Compression, FailWord, Role
 from gateway.strict.document import Node, contents, read
 from gateway.strict.shapes import Problems, mapping
 from gateway.values import SECOND
@@ -89,6 +89,29 @@ class StopSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """A token of the admin listener and what it is good for."""
+
+    token: str = field(repr=False)
+    role: Role = Role.READ
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The admin listener. rate: requests a minute of one token; halt: the file in which a halt stands.
+
+    tls: the files of its certificate and key; None for plain HTTP, on this machine only.
+    """
+
+    host: str
+    port: int
+    tokens: Mapping[str, TokenSettings]
+    rate: int
+    halt: Path
+    tls: tuple[Path, Path] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything in gateway.yaml.
 
@@ -119,6 +142,7 @@ class Config:
     audit: AuditSettings = field(default_factory=AuditSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    admin: AdminSettings | None = None
 
 
 def bundled_rules() -> Path:
@@ -164,7 +188,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         hash_key=key, lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]), audit=_audit(audit, file),
         metrics=MetricsSettings(**entry["metrics"]),
-        log=LogSettings(**entry["log"]),
+        log=LogSettings(**entry["log"]), admin=_admin(entry["admin"], file.parent),
     )  # fmt: skip
 
 
@@ -202,6 +226,15 @@ def _places(node: Node) -> dict[str, Place]:
     routes = written["routes"].value if "routes" in written else None
     found |= {f"routes.{place}": child.place for place, child in enumerate(routes)} if isinstance(routes, list) else {}
     return found
+
+
+def _admin(given: Mapping[str, Any] | None, beside: Path) -> AdminSettings | None:
+    if given is None:
+        return None
+    host, port = given["listen"]
+    tokens = {name: TokenSettings(one["token"], Role(one["role"])) for name, one in given["tokens"].items()}
+    tls = (given["tls"]["certificate"], given["tls"]["key"]) if given["tls"] else None
+    return AdminSettings(host, port, tokens, given["rate"], given["halt"] or beside / "halt.json", tls)
 
 
 def _fail(words: Mapping[str, Fail], listed: bool) -> FailModes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.errors import did_you_mean
 from gateway.facts import Cause
 from gateway.failing import Dependency, Fail
-from gateway.literals import header_name
+from gateway.literals import header_name, is_local
 from gateway.sections import PLUGIN_SECTIONS, AddressHeader, FailWord
 from gateway.strict.document import Node
 from gateway.strict.shapes import Problems
@@ -31,6 +31,7 @@ def report(entry: Mapping[str, Any], node: Node, needs_upstreams: bool, problems
         mend = "name the proxies in client_address.trusted_proxies, or remove 'per_address'"
         problems.add(node.at("clients"), "per_address: with 'hops' nobody knows which connections are proxies'", mend)
     _directory(entry["identity"] or {}, node, problems)
+    _admin(entry["admin"] or {}, node, problems)
     _otlp((entry["audit"] or {}).get("otlp") or {}, node, problems)
     if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
         problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
@@ -63,6 +64,18 @@ def _answers(entry: Mapping[str, Any], node: Node, needs_upstreams: bool, proble
         elif mode is Fail.DEGRADE and word == Dependency.STATE and not (entry["state"] or {}).get("replicas"):
             mend = "write state: {replicas: N}, all processes before this Redis, workers counted"
             problems.add(place, "state: degrade needs to know among how many processes the limits are shared", mend)
+
+
+def _admin(given: Mapping[str, Any], node: Node, problems: Problems) -> None:
+    """Report an admin listener that nobody may use, or that is in the open."""
+    if not given:
+        return
+    host, _ = given["listen"]
+    if not given["tokens"]:
+        problems.add(node.at("admin"), "nobody may ask the admin listener", "name a token: {oncall: {token: {file: PATH}}}")
+    if not is_local(host) and given["tls"] is None:
+        mend = "name tls: {certificate: PATH, key: PATH}, or listen on 127.0.0.1"
+        problems.add(node.at("admin"), f"the admin listener would be open on {host}: tokens would pass in plain text", mend)
 
 
 def _files(entry: Mapping[str, Any], node: Node, problems: Problems) -> None:

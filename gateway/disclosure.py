@@ -17,7 +17,7 @@ from gateway.strict.shapes import Problems
 
 SECRETS: Final = (
     ("state", "url"), ("identity", "directory"), ("upstreams", "*", "proxy"), ("audit", "sign"),
-    ("audit", "otlp", "headers", "*"),
+    ("audit", "otlp", "headers", "*"), ("admin", "tokens", "*", "token"),
 )  # fmt: skip
 LARGEST: Final = 2**16
 _WAYS: Final = ("env", "file")

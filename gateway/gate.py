@@ -23,6 +23,7 @@ from gateway.engine import Engine, Evaluated, under
 from gateway.errors import PolicyError, StateError
 from gateway.facts import Answer, End, Facts
 from gateway.failing import OUT, Dependency, Fail, FailModes
+from gateway.halting import Halt
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.quarantine import Quarantine
@@ -78,7 +79,8 @@ class Gate:
     ) -> None:
         self.catalogue = catalogue
         self.state = MemoryState() if state is None else state
-        self.mode = mode
+        self.mode = self._declared = mode
+        self.halt: Halt | None = None
         self.fail = FailModes() if fail is None else fail
         self.dependencies = Dependencies(self.fail) if dependencies is None else dependencies
         self.sink: Sink = (lambda judgement, answer: None) if sink is None else sink
@@ -103,6 +105,11 @@ class Gate:
             raise PolicyError(lower)
         self._put_in_force(policy)
         return notices
+
+    def obey(self, halt: Halt | None) -> None:
+        """Judge in shadow while an operator's halt is in force; None: as declared again. What is judged stays as it is."""
+        self.halt, self.mode = halt, Mode.SHADOW.under(self._declared) if halt else self._declared
+        self._put_in_force(self.policy)
 
     def _put_in_force(self, policy: Policy) -> None:
         self.policy = policy
@@ -249,8 +256,10 @@ class Gate:
         held = [take for take in took if take not in returns]
         returns = [*returns, *unsure]
         named = self._named(failing | {Dependency.STATE} if error else failing)
-        took_ns = self.timer() - started
-        return Judgement(outcome, facts, view, evaluated, self.mode, engine, returns, held, took_ns, failing=named)
+        took_ns, halt = self.timer() - started, self.halt.id if self.halt else ""
+        return Judgement(
+            outcome, facts, view, evaluated, self.mode, engine, returns, held, took_ns, failing=named, halt=halt
+        )  # fmt: skip
 
     def _named(self, failing: Iterable[Dependency]) -> dict[str, str]:
         """What fails, each with what is declared of it."""

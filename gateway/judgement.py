@@ -40,7 +40,7 @@ class Judgement:
     leases and what was not used come back. judged_in: nanoseconds that judging took.
     trace: the ids of its spans, None in a replay; kept: whether they are exported. settle_error: why shared state did not
     take what was known only after the answer, so that it is missing from later counts. failing: the dependencies that failed
-    and touched it, with what is declared of each.
+    and touched it, with what is declared of each. halt: the id of the operator's halt under which it was judged in shadow.
     """
 
     outcome: Outcome
@@ -56,3 +56,4 @@ class Judgement:
     kept: bool = True
     settle_error: str = ""
     failing: dict[str, str] = field(default_factory=dict)
+    halt: str = ""

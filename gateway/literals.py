@@ -15,6 +15,8 @@ from gateway.strict.shapes import Problems, Shape, path, text
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,80}")
+SHORTEST_TOKEN: Final = 24
+_TOKEN: Final = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},4096}}")
 _SECRETS: Final = ("cookie", "set-cookie", "proxy-authorization")
 _EVERY_IPV4: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::ffff:0:0/96"))
 _SIZE: Final = re.compile(r"(\d+)\s*(KiB|MiB|GiB)")
@@ -96,16 +98,23 @@ def state_url(literal: Any) -> str:
 def declaring_link(literal: Any) -> str:
     """A link that callers follow to tell who they are: nobody on the way may put another in its place."""
     link = link_of(plain_url(literal) if isinstance(literal, str) else literal)
-    if link.startswith("http://") and not _is_local(urlsplit(link).hostname or ""):
+    if link.startswith("http://") and not is_local(urlsplit(link).hostname or ""):
         raise ValueError(f"{literal!r} is not reached over TLS; write https://…; http:// is for this machine itself")
     return link
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether a host is this machine itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def admin_token(literal: Any) -> str:
+    if not isinstance(literal, str) or not _TOKEN.fullmatch(literal):  # it is a secret: it is not repeated
+        raise ValueError(f"a token has at least {SHORTEST_TOKEN} characters and no space; `openssl rand -base64 32` makes one")
+    return literal
 
 
 def ja4_header(literal: Any) -> str:

@@ -15,6 +15,7 @@ from gateway.decision import Mode
 from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
 from gateway.language.responses import link_of
 from gateway.literals import (
+    admin_token,
     declaring_link,
     header_value,
     http_url,
@@ -216,6 +217,34 @@ _LINK: Final = scalar(declaring_link, "link", {**SCALAR, BEHIND: link_of})
 _DECLARE: Final = {"link": Field(_LINK, required=True, doc="where callers declare a workload")}
 
 
+class Role(StrEnum):
+    """What a token of the admin listener is good for; `operate` includes `read`."""
+
+    READ = "read"
+    OPERATE = "operate"
+
+    def may(self, needed: Role) -> bool:
+        """Whether this role suffices."""
+        return self is Role.OPERATE or needed is Role.READ
+
+
+_TOKEN: Final = {
+    "token": Field(or_elsewhere(scalar(admin_token, "token")), required=True, doc="at least 24 characters; better elsewhere"),
+    "role": Field(one_of(Role, "role"), default=Role.READ, doc="read, or operate, which includes it"),
+}
+_TLS: Final = {
+    "certificate": Field(path("certificate"), required=True, doc="a PEM file: its certificate, and those up to its root"),
+    "key": Field(path("key"), required=True, doc="a PEM file: its private key"),
+}
+_ADMIN: Final = {
+    "listen": Field(scalar(listening, "listen"), default=("127.0.0.1", 8790), doc="address and port of its own"),
+    "tokens": Field(entries(mapping(_TOKEN, "a token"), "tokens"), required=True, doc="by name"),
+    "tls": Field(mapping(_TLS, "tls"), doc="needed where it listens beyond this machine"),
+    "rate": Field(whole("rate", 1, 1_000_000), default=600, doc="requests a minute of one token"),
+    "halt": Field(path("halt"), doc="the file in which a halt stands; else halt.json beside this file"),
+}
+
+
 class Method(StrEnum):
     """The methods of routes that can be declared."""
 
@@ -252,6 +281,7 @@ CONFIG_FIELDS: Final = {
     "audit": Field(mapping(_AUDIT, "audit"), default=_defaults(_AUDIT)),
     "metrics": Field(mapping(_METRICS, "metrics"), default=_defaults(_METRICS), doc="where metrics go; nowhere by default"),
     "log": Field(mapping(_LOG, "log"), default=_defaults(_LOG), doc="how incidents are written to standard error"),
+    "admin": Field(mapping(_ADMIN, "admin")),
     "largest_body": Field(scalar(size, "largest_body"), default=LARGEST_BODY, doc="bytes of request body accepted"),
     "inspect_window": Field(scalar(size, "inspect_window"), default=LARGEST_BODY, doc="bytes of a body that are looked at"),
     "fail": Field(entries(one_of(Fail, "a fail mode"), "fail"), default={},

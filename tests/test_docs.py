@@ -28,7 +28,7 @@ from gateway.language.plans import LIMIT_FIELDS, PRICE_FIELDS
 from gateway.language.policy import FAMILIES, KINDS, Policy
 from gateway.language.reader import MAX_LEAVES
 from gateway.language.responses import ACTIONS, EFFECT_FIELDS, TAKES
-from gateway.language.rules import CORROBORATE_FIELDS, GATE_FIELDS, RULE_FIELDS
+from gateway.language.rules import CORROBORATE_FIELDS, GATE_FIELDS, MEASURED_FIELDS, RULE_FIELDS
 from gateway.language.schema import VALUES
 from gateway.language.text import TextView
 from gateway.language.workloads import WORKLOAD_FIELDS
@@ -151,6 +151,7 @@ CATALOGUES: dict[str, tuple[str, list[str]]] = {
     "Keys of a list": ("key | means", field_rows(LIST_FIELDS)),
     "Keys of `corroborate`": ("key | means", field_rows(CORROBORATE_FIELDS)),
     "Keys of `gate`": ("key | means", field_rows(GATE_FIELDS)),
+    "Keys of `measured`": ("key | means", field_rows(MEASURED_FIELDS)),
     "Keys of an exception's entry": ("key | means", field_rows(ENTRY_FIELDS)),
     "Keys of a limit": ("key | means", field_rows(LIMIT_FIELDS)),
     "Units of a limit": ("unit | is written as", unit_rows()),

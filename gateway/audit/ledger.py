@@ -166,6 +166,12 @@ class Ledger:
         if self._file is not None:
             self.seal()
 
+    def act(self, entry: dict[str, Any]) -> None:
+        """Put in the journal, between two segments, what an operator did. Raises OSError."""
+        self.rest()
+        self._roots.say(entry)
+        self._segment = _Segment(self._segment.number, self._roots.root)
+
     def close(self) -> None:
         """`rest`, and let others write. Raises OSError."""
         try:

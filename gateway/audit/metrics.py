@@ -163,6 +163,8 @@ INSTRUMENTS: Final = (
     Instrument("sluice.policy.reloads", _C, "{reload}", "reloads that put a policy in force", (), _at("policy", "reloads")),
     Instrument("sluice.policy.refused", _G, "1", "1 while the last reload was refused", (),
         lambda s: [((), int(bool(s.health["policy"].get("problem"))))]),
+    Instrument("sluice.halted", _G, "1", "1 while an operator's halt has everything judge in shadow", (),
+        lambda s: [((), int("halt" in s.health["policy"]))]),
     Instrument("process.memory.usage", _G, "By", "resident memory", (), _memory),
     Instrument("process.cpu.time", _C, "s", "CPU time, of user and system", (), lambda s: [((), time.process_time())]),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from gateway.declarations import Standing, standing_of
 from gateway.evaluation import reader
 from gateway.facts import Answer, End, Facts
 from gateway.judgement import Judgement
+from gateway.language.policy import Policy
 from gateway.signals import Signal, View
 from gateway.values import AtLeast, Failed, Missing, timestamp_text
 
@@ -55,6 +56,10 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         "answer": answered,
         "timing": {"judged_ns": judgement.judged_in, "first_byte_us": answer.first_byte, "duration_us": answer.duration},
     }
+    if measured := _known_errors(outcome.decision, engine.policy):
+        entry["measured"] = measured
+    if judgement.halt:
+        entry["policy"]["halt"] = judgement.halt
     if outcome.cause:
         entry["exchange"]["cause"] = str(outcome.cause)
     if outcome.state_error:
@@ -67,6 +72,12 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
         trace = judgement.trace
         entry["trace"] = {"trace_id": f"{trace.trace_id:032x}", "span_id": f"{trace.server:016x}", "kept": judgement.kept}
     return entry
+
+
+def _known_errors(decision: Decision, policy: Policy) -> dict[str, Any]:
+    """What is known now of the errors of the rules that matched, by rule."""
+    rules = (policy.rule(end.rule) for end in decision.ends if end.verdict is Verdict.MATCH)
+    return {rule.id: rule.measured.plain() for rule in rules if rule is not None and rule.measured is not None}
 
 
 def _declarations(view: View) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class Trail:
         self._waiting: deque[tuple[Judgement, Answer]] = deque()
         self._lock = threading.Lock()
         self._ledger = None if path is None else Ledger(path, settings)
+        self._acts: deque[dict[str, Any]] = deque()
         self._taken = 0
         self.breaker = Breaker(time.monotonic, rest=REST, longest=LONGEST)
         self._stop = threading.Event()
@@ -100,6 +101,11 @@ class Trail:
         if len(self._waiting) > DEPTH:
             self.spilled += 1
             self.flush()
+
+    def note(self, act: dict[str, Any]) -> None:
+        """Have the journal of the ledger say what an operator did: at once, or as soon as the disk takes it."""
+        self._acts.append(act)
+        self.flush()
 
     def flush(self) -> None:
         """Return once everything taken so far is in the ledger, or held because the disk refuses it."""
@@ -200,6 +206,9 @@ class Trail:
             return
         try:
             self._ledger.write()
+            while self._acts:
+                self._ledger.act(self._acts[0])
+                self._acts.popleft()
             self._ledger.tend()
         except OSError as error:
             self._refused(f"{self.path}: {error.strerror}; records are held until it takes them")

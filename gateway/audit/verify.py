@@ -84,8 +84,8 @@ def _chain(chain: Path, head: bytes | None, verifier: Verifier | None) -> Verifi
                 _segment(there[number], line.before, line, head, found)
             elif number not in dropped:
                 found.bad(Place(str(segment_file(chain, number))), "is gone, and nothing says it was dropped")
-            found.notes += _said(line, place)
             last, total = number, total + line.entry.get("records", 0)
+        found.notes += _said(line, place)
         found.root = line.root
         found.roots.add(line.root)
     for number in [number for number in there if number > last]:
@@ -148,7 +148,9 @@ def _signature(line: Sealed, place: Place, verifier: Verifier) -> Iterator[Probl
 
 
 def _said(line: Sealed, place: Place) -> Iterator[Problem]:
-    """What the line that closes a segment says of a crash or of a full disk."""
+    """What a line says of an operator's act, or the one that closes a segment of a crash or a full disk."""
+    if "act" in line.entry:
+        yield Problem(place, "{act} ordered at {at} by {owner} (token {by}): {reason}".format_map(line.entry))
     told = {
         "lost": "{} decisions were taken and never written: the process was ended before it could",
         "torn": "{} bytes of a line that was not whole were cut at a restart",

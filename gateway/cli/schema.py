@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from gateway import __version__
+from gateway.admin.openapi import document as admin_document
 from gateway.language.schema import document, pack_schema, table, workloads_schema
 from gateway.registry import load as load_registry
 from gateway.replay.schema import tests_schema
@@ -21,13 +23,18 @@ def config_schema(catalogue: Catalogue) -> Schema:
     return document("Settings of the gateway", table(CONFIG_FIELDS), {})
 
 
+ADMIN: Final = "admin"
 SCHEMAS: Final[dict[str, Callable[[Catalogue], Schema]]] = {
     "pack": pack_schema, "tests": tests_schema, "workloads": workloads_schema, "config": config_schema,
 }  # fmt: skip
 
 
 @click.command()
-@click.argument("what", type=click.Choice(list(SCHEMAS)), default="pack")
+@click.argument("what", type=click.Choice([*SCHEMAS, ADMIN]), default="pack")
 def schema(what: str) -> None:
-    """Print the JSON Schema of packs, rule tests, workloads or gateway.yaml, for editors. Exit: 0."""
-    click.echo(json.dumps(SCHEMAS[what](load_registry({}).signals), indent=1, ensure_ascii=False))
+    """Print the JSON Schema of packs, rule tests, workloads or gateway.yaml, for editors; of `admin` the OpenAPI document.
+
+    Exit: 0.
+    """
+    found = admin_document(__version__) if what == ADMIN else SCHEMAS[what](load_registry({}).signals)
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False))

@@ -33,13 +33,14 @@ def serve(config: Path, workers: int) -> None:
         settings = load_config(config)
         configure(settings.log)
         check_workers(settings, workers)
-        listening = _listen(settings.host, settings.port)
+        listening = _listen(settings.host, settings.port, "listen")
+        admin = _listen(settings.admin.host, settings.admin.port, "admin.listen") if settings.admin else None
     except SluiceError as error:
         fail(error, 2)
     if workers == 1:
-        run(settings, listening)
+        run(settings, listening, admin=admin)
     else:
-        sys.exit(Keeper(workers, lambda seat: run(settings, listening, seat)).run())
+        sys.exit(Keeper(workers, lambda seat: run(settings, listening, seat, admin)).run())
 
 
 def check_workers(settings: Config, workers: int) -> None:
@@ -53,7 +54,7 @@ def check_workers(settings: Config, workers: int) -> None:
         raise StateError("--workers needs a system that can fork processes; start several on ports of their own instead")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, key: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -61,5 +62,5 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise SluiceError(f"cannot listen on {host}:{port}: {error.strerror}; set 'listen' to a free address") from None
+        raise SluiceError(f"cannot listen on {host}:{port}: {error.strerror}; set '{key}' to a free address") from None
     return listening

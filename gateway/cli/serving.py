@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 import uvicorn
 
 from gateway import __version__
+from gateway.admin.listener import served, server_of
+from gateway.admin.seen import Seen
 from gateway.cli.common import fail
 from gateway.cli.geo_findings import geo_findings
 from gateway.config import Config
@@ -24,10 +27,13 @@ from gateway.web.stopping import Stopping
 from gateway.web.workers import Seat
 
 
-def run(settings: Config, listening: socket.socket, seat: Seat | None = None) -> None:
-    """Serve until told to stop. seat: this is one of several workers; the first one speaks for all."""
+def run(settings: Config, listening: socket.socket, seat: Seat | None = None, admin: socket.socket | None = None) -> None:
+    """Serve until told to stop. seat: this is one of several workers; the first one speaks for all. admin: where its admin
+    listener listens."""
+    seen = Seen()
     try:
-        process = build(settings)
+        process = build(settings, sink=seen if admin else None)
+        beside = served(server_of(process, settings.admin, seen, __version__), admin) if settings.admin and admin else None
         geo = geo_findings(settings, wall_clock())
     except SluiceError as error:
         fail(error, 2)
@@ -41,11 +47,21 @@ def run(settings: Config, listening: socket.socket, seat: Seat | None = None) ->
     )  # fmt: skip
     gc.collect()
     gc.freeze()  # what stands now stays: collections during a reload need not look through it
-    Server(server, process).run(sockets=[listening])
+    Server(server, process, beside).run(sockets=[listening])
 
 
 class Server(Stopping):
-    """Uvicorn's, which also takes part in what workers do together."""
+    """Uvicorn's, which also takes part in what workers do together. beside: what is served for as long as this serves."""
+
+    def __init__(
+        self, config: uvicorn.Config, process: Process, beside: contextlib.AbstractAsyncContextManager[None] | None = None
+    ) -> None:
+        super().__init__(config, process)
+        self._beside = beside or contextlib.nullcontext()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        async with self._beside:
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -75,6 +91,8 @@ def _announce(settings: Config, process: Process, geo: list[Any], seat: Seat | N
     several = f", {seat.board.count} workers" if seat is not None else ""
     where = f"sluice {__version__} on http://{settings.host}:{settings.port}{several}"
     named = f"policy {policy.digest[:19]}… version {policy.version}, {len(policy.rules)} rules, mode {settings.mode}"
+    if settings.admin is not None:
+        where += f", admin on {'https' if settings.admin.tls else 'http'}://{settings.admin.host}:{settings.admin.port}"
     report("server.started", f"{where}; {named}")
     for finding in [*lint(policy, today=wall_clock(), catalogue=process.gate.catalogue), *geo]:
         report("policy.finding", finding.line)

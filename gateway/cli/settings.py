@@ -27,7 +27,14 @@ _USER: Final = re.compile(r"(?<=://)([^:@]*):?.*@")
 _ASKED: Final = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _UNITS: Final = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1))
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
-_IF_WRITTEN: Final = ("client_address", "geo", "reseller", "clusters", "declare")  # else there is nothing to be in force
+_IF_WRITTEN: Final = (
+    "client_address",
+    "geo",
+    "reseller",
+    "clusters",
+    "declare",
+    "admin",
+)  # else none is in force
 _WHOLE: Final = ("fail",)  # of which some is written, and the rest is in force all the same
 
 

@@ -14,6 +14,7 @@ from gateway.language.conditions import Condition
 from gateway.language.lists import ValueList
 from gateway.language.measures import Measure, Ratio
 from gateway.state.operations import Limit, Window
+from gateway.values import timestamp_text
 
 FAMILIES = ("network", "client", "identity", "content", "coordination", "volume")
 
@@ -137,6 +138,25 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of a rule's errors (`measured`): the one-sided 95 % upper bound of the share of benign accounts it matched,
+    on how many of them, over how many days, when (µs since 1970) and where that was found. It changes no decision; records of
+    matches hold it as it was known then.
+    """
+
+    upper_95: float
+    benign_accounts: int
+    days: int
+    at: int
+    source: str
+
+    def plain(self) -> dict[str, object]:
+        """As records and explanations show it."""
+        return {"upper_95": self.upper_95, "benign_accounts": self.benign_accounts, "days": self.days,
+                "at": timestamp_text(self.at), "source": self.source}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule of a pack.
 
@@ -165,6 +185,7 @@ class Rule:
     abstain_for: tuple[str, ...] = ()
     share: float = 1.0
     gate: Promotion | None = None
+    measured: Measured | None = None
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
     @property

@@ -11,13 +11,13 @@ from gateway.errors import Place
 from gateway.language.exemptions import read_exceptions
 from gateway.language.measures import SHORTEST, Declared, read_measures, window
 from gateway.language.measures import Context as Measuring
-from gateway.language.policy import FAMILIES, Corroborate, FalsePositive, Note, Promotion, Rule
+from gateway.language.policy import FAMILIES, Corroborate, FalsePositive, Measured, Note, Promotion, Rule
 from gateway.language.responses import Context, read_response
 from gateway.language.words import PUBLIC_FIELDS, Family, Kind, Severity, Speech, slug
 from gateway.state.operations import Count
 from gateway.strict.document import Node
 from gateway.strict.shapes import Field, listing, mapping, number, one_of, raw, scalar, text, whole
-from gateway.values import duration_text, parse_duration
+from gateway.values import duration_text, parse_duration, parse_timestamp
 
 _DEFAULT_PUBLIC: Final = Public("policy-decision", "This request was not accepted under the service's usage policy.")
 _DEFAULT_SAID: Final = Public("reduced-service", "Less than this request asked for is given, under the service's usage policy.")
@@ -53,6 +53,13 @@ GATE_FIELDS: Final = {
     "min_benign_accounts": Field(whole("min_benign_accounts", 1), required=True, doc="least benign accounts seen"),
     "min_days": Field(whole("min_days", 0, 3_650), default=0, doc="least days of traffic"),
 }
+MEASURED_FIELDS: Final = {
+    "upper_95": Field(number("upper_95", 0, 1), required=True, doc="upper bound of the share of benign accounts matched"),
+    "benign_accounts": Field(whole("benign_accounts", 1), required=True, doc="benign accounts seen"),
+    "days": Field(whole("days", 0, 3_650), required=True, doc="days of traffic"),
+    "at": Field(scalar(parse_timestamp, "at"), required=True, doc="when it was measured"),
+    "source": Field(text("source", 200), required=True, doc="on what traffic"),
+}
 RULE_FIELDS: Final = {
     "id": Field(scalar(slug, "id"), required=True, doc="stable slug, never reused"),
     "title": Field(text("title", 200), required=True, doc="what it finds, in words"),
@@ -72,6 +79,7 @@ RULE_FIELDS: Final = {
     "evidence": Field(listing(text("evidence"), "evidence"), default=[], doc="values shown with a match"),
     "exceptions": Field(raw, doc="exemptions: their shape by the author, their entries by operators"),
     "gate": Field(mapping(GATE_FIELDS, "gate"), doc="what must be shown before it is enforced"),
+    "measured": Field(mapping(MEASURED_FIELDS, "measured"), doc="what is known of its errors, as records will say"),
     "share": Field(scalar(share_of, "share"), default=1.0, doc="of accounts, by stable hash: where an enforced rule acts"),
     "mode": Field(one_of(Mode, "mode"), required=True, doc="enforce, shadow or off"),
 }  # fmt: skip
@@ -112,7 +120,8 @@ def read_rule(node: Node, speech: Speech) -> Rule | None:
         response, public, entry["mode"], node.place, measures, corroborate, exceptions, tuple(entry["evidence"]),
         tuple(entry["references"]), tuple(FalsePositive(**fp) for fp in entry["false_positives"]),
         tuple(entry["blind_spots"]), tuple(sorted({str(kind) for kind in entry["abstain_for"]})), entry["share"],
-        Promotion(**entry["gate"]) if entry["gate"] else None, _places(node),
+        Promotion(**entry["gate"]) if entry["gate"] else None, Measured(**entry["measured"]) if entry["measured"] else None,
+        _places(node),
     )  # fmt: skip
 
 

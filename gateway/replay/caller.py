@@ -2,6 +2,7 @@
 
 No threshold, signal, measure, rule, limit or other account is named here; shadow rules are not mentioned at all. The
 keys of this view are fixed: `reference`, `at`, `what` (a sentence), `status`, `code`, `message`,
+`errors` (a sentence on how often such a decision is wrong, as known then),
 `retry_after` (seconds), `held` (seconds), `restricted` (what was taken from it, as its answer said), `declare` (the kinds of
 workloads that the caller was asked to declare), `declare_where` (by which header of
 its answer it was told where: no record holds the place), `help` (where to verify or appeal), and `capture` where nobody was
@@ -10,6 +11,8 @@ told anything yet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from gateway.decision import Action, Public
@@ -38,11 +41,7 @@ def caller_view(explanation: Explanation) -> dict[str, Any]:
     tree: dict[str, Any] = {"capture": CAPTURE} if explanation.capture else {}
     tree |= {"reference": entry["reference"], "at": entry["at"], "what": _WHAT.get(action, _PASSED)}
     if "status" in outcome:
-        tree |= {"status": outcome["status"], "code": outcome["code"]}
-        if message := _message(explanation, outcome["code"]):
-            tree["message"] = message
-        if "retry_after" in outcome:
-            tree["retry_after"] = outcome["retry_after"]
+        tree |= _refusal(explanation)
     if outcome.get("delay_us"):
         tree["held"] = outcome["delay_us"] / SECOND
     if outcome.get("restricted"):
@@ -60,6 +59,19 @@ def caller_view(explanation: Explanation) -> dict[str, Any]:
     return tree
 
 
+def _refusal(explanation: Explanation) -> dict[str, Any]:
+    """What a refused caller may be told of the refusal."""
+    outcome, measured = explanation.entry["outcome"], explanation.entry.get("measured", {})
+    tree: dict[str, Any] = {"status": outcome["status"], "code": outcome["code"]}
+    if message := _message(explanation, outcome["code"]):
+        tree["message"] = message
+    if "retry_after" in outcome:
+        tree["retry_after"] = outcome["retry_after"]
+    if known := [measured[rule] for rule in outcome.get("by", ()) if rule in measured]:
+        tree["errors"] = error_rate(max(known, key=itemgetter("upper_95")))
+    return tree
+
+
 def _message(explanation: Explanation, code: str) -> str:
     """The sentence that goes with a public code: as the evaluation gives it, else as this policy or the causes declare it."""
     refusal = explanation.now.enforced.refusal
@@ -71,6 +83,13 @@ def _message(explanation: Explanation, code: str) -> str:
     return next((public.message for public in publics if public.code == code), "")
 
 
+def error_rate(measured: Mapping[str, Any]) -> str:
+    """What is known of a rule's errors, as a sentence."""
+    share, accounts, days = measured["upper_95"] * 100, measured["benign_accounts"], measured["days"]
+    seen = f"{accounts:,} over {days} days, as of {measured['at'][:10]}"
+    return f"At most {share:.2g} % of honest accounts meet it by mistake ({seen})."
+
+
 def caller_lines(tree: dict[str, Any]) -> list[str]:
     """The caller's view as lines of text."""
     lines = [f"{tree['capture']}.", ""] if "capture" in tree else []
@@ -79,6 +98,8 @@ def caller_lines(tree: dict[str, Any]) -> list[str]:
         lines.append(f"Status {tree['status']}, code {tree['code']}" + (f": {tree['message']}" if "message" in tree else "."))
     elif "code" in tree:
         lines.append(f"Code {tree['code']}.")
+    if "errors" in tree:
+        lines.append(tree["errors"])
     if "held" in tree:
         lines.append(f"It was held for {tree['held']:g} seconds.")
     if "restricted" in tree:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gateway.replay.caller import error_rate
 from gateway.replay.printing import Paint, plain, printable, wrapped
 
 Tree = Mapping[str, Any]
@@ -141,6 +142,8 @@ def _rule(rule: Tree, outcome: Tree, paint: Paint, verbose: bool) -> Iterator[st
         )
     for cause in rule["false_positives"] if telling else ():
         yield from wrapped(_entry("false positive", f"{cause['cause']}: {cause['said']}"))
+    if "measured" in rule:
+        yield from wrapped(_entry("errors", f"{error_rate(rule['measured'])} Source: {rule['measured']['source']}"))
     if verbose:
         yield from (_entry("blind spot", text) for text in rule["blind_spots"])
         yield from (_entry("reference", text) for text in rule["references"])

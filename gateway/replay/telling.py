@@ -90,7 +90,8 @@ def rule_tree(rule: Rule, explanation: Explanation, changing: bool = True) -> Tr
 
     Besides what the rule declares: `verdict`, `action`, `would`, `error`, `missing` ({name, reason}), `when` (its parts),
     `excepted` and `abstained` (the exception, the workload because of which a match does not act), `asks` and `would_ask`,
-    on a match `exceptions`, `workloads`, `corroboration` and `throttle`, `steps` where it is graded, `evidence`,
+    on a match `exceptions`, `workloads`, `corroboration`, `measured` (its errors as known at the time) and `throttle`, `steps`
+    where it is graded, `evidence`,
     `false_positives` with their leaf now, `changes` ({set, exception, workload, corroborated_by or not_corroborated_by; gives})
     and `not_reached` (ends that no change of one or two values leads to).
     """
@@ -115,6 +116,7 @@ def rule_tree(rule: Rule, explanation: Explanation, changing: bool = True) -> Tr
         tree["exceptions"] = exceptions(rule, explanation)
         tree["workloads"] = workloads(rule, explanation)
         tree["corroboration"] = corroboration(rule, explanation)
+        tree["measured"] = explanation.entry.get("measured", {}).get(rule.id)
     if rule.response.of is not None:
         tree["steps"] = _steps(rule, values, end)
     if ended is not None and ended.counts:

@@ -18,7 +18,9 @@ from gateway.audit.trail import Trail
 from gateway.config import Config
 from gateway.errors import StateError
 from gateway.failing import Dependency
-from gateway.gate import Gate
+from gateway.gate import Gate, Sink
+from gateway.halting import HaltFile
+from gateway.literals import is_local
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch
 from gateway.values import SECOND
@@ -45,6 +47,8 @@ class Process:
     service: Service
     seat: Seat | None = None
     stopping: bool = False
+    halts: HaltFile | None = None
+    metering: Metering | None = None
     app: Starlette = field(default_factory=Starlette)
 
     @property
@@ -96,6 +100,10 @@ class Process:
         policy = {"digest": self.gate.policy.digest, "version": self.gate.policy.version, "mode": str(self.gate.mode)}
         dependencies = self.gate.dependencies  # with the last good policy, or edition of a file, it is as ready as before
         ready = not self.stopping and dependencies.ready(self.assembly.door.clock())
+        if self.gate.halt is not None:
+            policy["halt"] = self.gate.halt.plain()
+        if self.halts is not None and self.halts.problem:
+            problems.append(f"halt: {self.halts.problem}")
         reloads = self.reloader.health()
         if reloads["problem"]:
             problems.append(f"policy: the last reload was refused: {reloads['problem']}")
@@ -118,12 +126,18 @@ class Process:
         }
 
 
-def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callable[[Head], Head] | None = None) -> Process:
+def build(
+    config: Config,
+    clock: Callable[[], int] = wall_clock,
+    address: Callable[[Head], Head] | None = None,
+    sink: Sink | None = None,
+) -> Process:
     """Assemble the gateway of a config. Raises ConfigError, PolicyError or StateError.
 
-    clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic.
+    clock (µs since 1970) and address (the head as the host should have seen it) are for tests that replay traffic. sink: told
+    of every settled judgement, besides the trail.
     """
-    assembly = assemble(config, clock)
+    assembly = assemble(config, clock, sink)
     pools = pools_of(config, assembly.registry, seconds)
     trusted = config.settings.get("client_address", {}).get("trusted_proxies", ())
     service = Service(assembly.door, pools, address, Waits.of(config.waits), Networks(trusted))
@@ -131,6 +145,9 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
         assembly.gate.dependencies.watch(Dependency.UPSTREAM, pool.where, pool.breaker)
     process = Process(assembly, pools, Reloader(assembly.gate, config.policy, clock, config.source), service)
     judged = PolicyMiddleware(Proxy(process.pools), door=assembly.door, address=address)
+    if config.admin is not None:
+        process.halts = HaltFile(config.admin.halt, assembly.gate.obey)
+        process.halts.look(clock())
     health = Health(process)
     process.app = Starlette(
         routes=[Route("/healthz", health), Route("/readyz", health), Mount("/", judged)], lifespan=lambda _: _lifespan(process)
@@ -139,15 +156,22 @@ def build(config: Config, clock: Callable[[], int] = wall_clock, address: Callab
 
 
 class Health:
-    """Answers /healthz (200 while the process serves) and /readyz (503 while anything is degraded)."""
+    """Answers /healthz (200 while the process serves) and /readyz (503 while anything is degraded).
+
+    Everybody who reaches the gateway may ask, so details are told only where that is this machine, and no admin listener is set
+    up that has them.
+    """
 
     def __init__(self, process: Process) -> None:
-        self.process = process
+        self.process, config = process, process.assembly.config
+        self.open = config.admin is None and is_local(config.host or "localhost")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.process.assembly.door.refresher.tick()  # type: ignore[union-attr]
         await self.process.probe()
         health = self.process.health() | {"tasks": len(asyncio.all_tasks())}
+        if not self.open:
+            health = {name: health[name] for name in ("status", "ready")}
         ready = scope["path"] != "/readyz" or health["ready"]
         body = json.dumps(health).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -159,14 +183,16 @@ class Health:
 async def _lifespan(process: Process) -> AsyncIterator[None]:
     await process.pools.open()
     _listen_for_reload(process)
-    metering = Metering(process)
+    metering = process.metering = Metering(process)
     every = process.assembly.config.watch / SECOND
-    watching = asyncio.ensure_future(process.reloader.watch(every)) if every else None
+    watching = [asyncio.ensure_future(process.reloader.watch(every))] if every else []
+    if process.halts is not None:
+        watching.append(asyncio.ensure_future(_obey(process.halts, process.assembly.door.clock)))
     try:
         yield
     finally:
-        if watching is not None:
-            watching.cancel()
+        for watch in watching:
+            watch.cancel()
         await asyncio.to_thread(metering.close)
         await process.pools.close()
         if (lookup := process.assembly.registry.lookup) is not None:
@@ -175,6 +201,13 @@ async def _lifespan(process: Process) -> AsyncIterator[None]:
         if close is not None:
             await close()
         await asyncio.to_thread(process.trail.close)
+
+
+async def _obey(halts: HaltFile, clock: Callable[[], int]) -> None:
+    """Look every second whether a halt was ordered, here or of another process, or came to its end."""
+    while True:
+        halts.look(clock())
+        await asyncio.sleep(1)
 
 
 def _listen_for_reload(process: Process) -> None:

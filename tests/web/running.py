@@ -19,7 +19,7 @@ from tests.ledgers import ledger, ledger_text
 ROOT = Path(__file__).parents[2]
 PROMPT = "canary-prompt-5f1c"
 KEY = "sk-canary-key-93ab"
-PATIENCE = 15.0
+PATIENCE = 45.0
 GRACE = 0.12
 LANE, ASGI = HOSTS = ("lane", "asgi")
 _COMMANDS = {LANE: ["-m", "gateway", "serve"], ASGI: ["-m", "tests.web.asgi_host"]}
