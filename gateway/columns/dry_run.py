@@ -97,7 +97,7 @@ def dry_run(
     wanted = "" if resume is None else question(names, asked, size, every)
     written = 0 if resume is None else take_up(resume, wanted, run)
     with (
-        closing(Records(names, asked.catalogue, None if every else named(asked.policy), size)) as records,
+        closing(Records(names, asked.catalogue, None if every else named(asked.policy, asked.catalogue), size)) as records,
         ExitStack() as stack,
     ):
         out = None if decisions is None else stack.enter_context(_continued(decisions, written))
@@ -131,8 +131,8 @@ def _flushed(out: IO[bytes] | None) -> int:
     return out.tell()
 
 
-def named(policy: Policy) -> set[str]:
-    """The signals that a policy looks at, and those that reports do."""
+def named(policy: Policy, catalogue: Catalogue) -> set[str]:
+    """The signals that a policy looks at or counts by what answers issue, and those that reports do."""
     found = {*_ALWAYS}
     for rule in policy.rules:
         found |= names_in(rule) | {name for effect in rule.response.effects for name in effect.per}
@@ -143,7 +143,7 @@ def named(policy: Policy) -> set[str]:
             found |= {name for part in parts for name in part.per}
     for plan in policy.limits:
         found |= {*plan.per, *(leaf.name for leaf in (plan.when.leaves() if plan.when else ()))}
-    return found - {""}
+    return (found | {catalogue[name].issued_as for name in found if name in catalogue}) - {""}
 
 
 class Told:

@@ -23,7 +23,6 @@ from gateway.columns.answering import ColumnState, Readings
 from gateway.columns.capped import Capped
 from gateway.columns.chunk import ANSWERED, Chunk
 from gateway.columns.classes import Ended, Noting, told_apart
-from gateway.columns.groups import Held
 from gateway.columns.measures import Kept, Store, read, unfit
 from gateway.columns.records import Records
 from gateway.columns.values import Hashes, Ints
@@ -64,7 +63,7 @@ class Memory:
     """Everything that goes from one chunk to the next."""
 
     measures: Store = field(default_factory=dict)
-    notes: dict[str, Held] = field(default_factory=dict)
+    notes: Store = field(default_factory=dict)
     state: ColumnState = field(default_factory=ColumnState)
 
 
@@ -83,6 +82,7 @@ class Judging:
         self._fits(engine.policy)
         specs = {(rule.corroborate.within, rule.corroborate.per): rule.corroborate for rule in self.rules if rule.corroborate}
         families = sorted({rule.family for rule in self.rules})
+        self._issued = {self.catalogue[name].issued_as for measure in self.asking for name in measure.per} - {""}
         self.notings: list[Noting] = [
             (spec, family, enforced) for spec in specs.values() for family in families for enforced in (True, False)
         ]
@@ -117,10 +117,14 @@ class Judging:
         """
         if "failed" in chunk.arrays and chunk.arrays["failed"].null_count < chunk.size:
             raise NotInColumnsError("records of providers that failed")
+        if told := [name for name in sorted(self._issued & chunk.arrays.keys()) if chunk.arrays[name].null_count < chunk.size]:
+            raise NotInColumnsError(f"{told[0]}, under whose values measures count what answers issued")
         readings = {**(measured or {})}
         for measure in self.asking if measured is None else ():
             kept = self.memory.measures.get(measure.label) or Kept(Capped(measure.window))
-            readings[measure.label], self.memory.measures[measure.label] = read(measure, chunk, chunk.asked, kept)
+            readings[measure.label], self.memory.measures[measure.label] = read(
+                measure, chunk, chunk.asked, kept, self.memory.state.max_keys
+            )
         yield from self._settled(chunk, readings, records)
 
     def _settled(self, chunk: Chunk, readings: dict[str, Reading], records: Records) -> Iterator[Judged]:
@@ -155,7 +159,7 @@ class _Turn:
         for label, measure in judging.measures.items():
             if measure.settled:
                 kept = before.measures.get(label) or Kept(Capped(measure.window))
-                self.readings[label], self.after.measures[label] = read(measure, chunk, over, kept)
+                self.readings[label], self.after.measures[label] = read(measure, chunk, over, kept, before.state.max_keys)
         self.ended = Ended(judging.rules, chunk, self.readings)
         self.seen = {noting: self._noted(noting, before) for noting in judging.notings}
         self.classes = told_apart(self.ended, self.seen, judging.limits)
@@ -233,7 +237,10 @@ class _Turn:
         spans = self.chunk.spans(spec.per, window.length)
         rows = spans.groups.rows
         counted = Counted(self.ended.noted(family, enforced)[rows])
-        found, self.after.notes[window.digest] = totals(spans, counted, before.notes.get(window.digest, Held()), late=True)
+        kept = before.notes.get(window.digest) or Kept(Capped(window))
+        found, held = totals(spans, counted, kept.held, late=True)
+        crowd = kept.crowd.joined(spans, window, before.state.max_keys)
+        self.after.notes[window.digest] = Kept(kept.capped, held, crowd=crowd)
         numbers = np.zeros(self.chunk.size, np.int64)
         numbers[rows] = found
         return Reading(numbers)

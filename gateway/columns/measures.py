@@ -14,20 +14,26 @@ import numpy as np
 from gateway.columns.capped import Capped
 from gateway.columns.chunk import ANSWERED, Chunk, Seen
 from gateway.columns.conditions import TRUE
+from gateway.columns.crowds import Crowd
 from gateway.columns.groups import Held, Spans
 from gateway.columns.windows import Counted, Reading, distincts, divided, shares, totals
 from gateway.language.measures import Measure, Ratio
 from gateway.signals import Catalogue
+from gateway.state.limits import MAX_KEYS
 from gateway.state.operations import Count
 
 
 @dataclass(slots=True)
 class Kept:
-    """What one measure holds of the chunks before: values or counts, the whole of a share, and keys counted one by one."""
+    """What one measure holds of the chunks before: values or counts, the whole of a share, and keys counted one by one.
+
+    crowd: how many keys it has.
+    """
 
     capped: Capped
     held: Held = field(default_factory=Held)
     whole: Held = field(default_factory=Held)
+    crowd: Crowd = field(default_factory=Crowd)
 
 
 Store = dict[str, Kept]
@@ -43,12 +49,17 @@ def unfit(measures: Iterable[Measure], catalogue: Catalogue) -> list[str]:
     return found
 
 
-def read(measure: Measure, chunk: Chunk, seen: Seen, kept: Kept) -> tuple[Reading, Kept]:
-    """The readings of every row, and what is held after the chunk; what was held before stays as it was."""
+def read(measure: Measure, chunk: Chunk, seen: Seen, kept: Kept, most: int = MAX_KEYS) -> tuple[Reading, Kept]:
+    """The readings of every row, and what is held after the chunk; what was held before stays as it was.
+
+    most: keys that the state keeps. Raises NotInColumnsError where it might have pushed one out.
+    """
     spans = chunk.spans(measure.per, measure.window.length)
+    crowd = kept.crowd.joined(spans, measure.window, most)
     counted, late = _counted(measure, spans, seen), measure.settled
     reading, after = _KINDS[measure.window.kind](spans, counted, kept, late)
     after.capped.let_go(spans.last)
+    after.crowd = crowd
     rows, size = spans.groups.rows, chunk.size
     numbers = np.zeros(size, reading.numbers.dtype)
     numbers[rows] = reading.numbers

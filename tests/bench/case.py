@@ -93,7 +93,7 @@ def in_events(file: Path, seen: Seen, signals: Registry) -> None:
 
 def in_columns(file: Path, seen: Seen, signals: Registry) -> None:
     """Many at once."""
-    records = Records([str(file)], signals.signals, named(seen.policy))
+    records = Records([str(file)], signals.signals, named(seen.policy, signals.signals))
     judging = Judging(seen.policy, signals.signals, Mode.ENFORCE, None)
     for chunk in records.chunks():
         for judged in judging.judge(chunk, records):

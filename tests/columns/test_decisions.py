@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.columns.dry_run import Asked, dry_run
 from gateway.decision import Mode
-from gateway.errors import Place
-from gateway.facts import Answer, Usage
+from gateway.errors import NotInColumnsError, Place
+from gateway.facts import Answer, Facts, Usage
 from gateway.language.policy import Policy
 from gateway.registry import load
 from gateway.replay.compact import columns_of, row_of
 from gateway.replay.dry_run import dry_run as by_events
 from gateway.replay.parquet import Writer, shape
 from gateway.replay.sources import Exchange
-from gateway.values import SECOND, Failed
+from gateway.values import SECOND, Failed, Missing
 from tests import strategies as world
 from tests.judging import CATALOGUE, START, policy
 
@@ -68,3 +69,35 @@ def test_audit_records_are_the_same_bytes(data: st.DataObject, tmp_path: Path) -
     by_events([str(file)], in_force, REGISTRY, decisions=theirs)
     dry_run([str(file)], Asked(in_force, CATALOGUE), ours, size=4)
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+ISSUED = """
+pack: own
+version: 1
+language: 1
+rules:
+  - id: own.spread
+    title: What was issued to one is handed back by another
+    family: coordination
+    owner: tests
+    measures: {owners: {distinct: account.id, per: [prompt.signature], window: 1h}}
+    when: {owners: {gte: 2}}
+    then: {action: tag, tag: spread}
+    mode: enforce
+"""
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["counted", "recorded"])
+def test_what_answers_issued_is_left_to_the_event_engine(tmp_path: Path, every: bool) -> None:
+    """The account that an answer issued something to counts under it, though it never handed it back."""
+    file, rows = tmp_path / "x.parquet", []
+    for number, (account, back, issued) in enumerate([("a", None, frozenset({"one"})), ("b", "one", None)]):
+        facts = Facts(START + number * SECOND, recorded={"account.id": account, "prompt.signature": back or Missing("none")})
+        answer = Answer(200, recorded={"response.issued": issued or Missing("none")})
+        rows.append(row_of(Exchange(Place("-"), f"{number:032x}", facts, answer), CATALOGUE))
+    with Writer(file, shape(columns_of(CATALOGUE), CATALOGUE)) as out:
+        out.rows(rows)
+    counts, _ = by_events([str(file)], policy(ISSUED), REGISTRY)
+    assert counts.report.outcomes["tag"] == 1
+    with pytest.raises(NotInColumnsError, match=r"response\.issued"):
+        dry_run([str(file)], Asked(policy(ISSUED), CATALOGUE), tmp_path / "out" if every else None)

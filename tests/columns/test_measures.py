@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from gateway.columns.capped import Capped
 from gateway.columns.chunk import Chunk, blank
 from gateway.columns.measures import Kept, read
+from gateway.errors import NotInColumnsError
 from gateway.facts import Answer, Facts
 from gateway.language.measures import Counting, Measure, measure_of
 from gateway.readings import counted, key_of
 from gateway.signals import View
+from gateway.state.limits import MAX_KEYS
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Count, Sight
 from gateway.values import SECOND, Missing
@@ -68,19 +70,19 @@ def chunk_of(rows: list[Row]) -> Chunk:
     return Chunk(arrays, CATALOGUE)
 
 
-def by_columns(measure: Measure, rows: list[Row], size: int) -> list[object]:
-    """The readings of every row, worked out in chunks of a size."""
+def by_columns(measure: Measure, rows: list[Row], size: int, most: int = MAX_KEYS) -> list[object]:
+    """The readings of every row, worked out in chunks of a size. most: keys that the state keeps."""
     kept, found = Kept(Capped(measure.window)), list[object]()
     for first in range(0, len(rows), size):
         chunk = chunk_of(rows[first : first + size])
-        reading, kept = read(measure, chunk, chunk.asked, kept)
+        reading, kept = read(measure, chunk, chunk.asked, kept, most)
         found += reading.at(range(chunk.size))
     return found
 
 
-def by_state(measure: Measure, rows: list[Row]) -> list[object]:
+def by_state(measure: Measure, rows: list[Row], most: int = MAX_KEYS) -> list[object]:
     """The same by the state in memory."""
-    state, found = MemoryState(), []
+    state, found = MemoryState(most), []
     for at, row in rows:
         values = {name: Missing("none") if value is None else value for name, value in row.items()}
         view = View(Facts(at=at, recorded=values), CATALOGUE, Answer())
@@ -103,3 +105,46 @@ def test_columns_read_what_the_state_reads(counting: Counting, late: bool, rows:
     plain = measure_of(counting, CATALOGUE)
     measure = Measure(plain.label, plain.of, plain.per, plain.where, plain.window, late, plain.type)
     assert by_columns(measure, rows, size) == by_state(measure, rows)
+
+
+def _by_network(late: bool) -> Measure:
+    plain = measure_of(Counting(Count.COUNT, None, ("client.network",), None, 16 * SECOND, 1_000), CATALOGUE)
+    return Measure(plain.label, plain.of, plain.per, plain.where, plain.window, late, plain.type)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["asked", "settled"])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    networks=st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 0, SECOND, 7 * SECOND, 60 * SECOND])), max_size=60),
+    most=st.integers(4, 14), size=st.sampled_from([1, 7, 1_000]),
+)  # fmt: skip
+def test_where_the_state_pushes_keys_out_columns_say_so(
+    late: bool, networks: list[tuple[int, int]], most: int, size: int
+) -> None:
+    at, rows = START, []
+    for number, step in networks:
+        at += step
+        rows.append((at, {**dict.fromkeys(NAMES), "client.network": f"10.0.{number}.0/24"}))
+    measure = _by_network(late)
+    try:
+        ours = by_columns(measure, rows, size, most)
+    except NotInColumnsError:
+        assert len({number for number, _ in networks}) > 1
+    else:
+        assert ours == by_state(measure, rows, most)
+
+
+def test_keys_are_counted_across_chunks_and_only_while_they_are_kept() -> None:
+    measure, most = _by_network(late=False), 20
+
+    def rows(keys: int, step: int) -> list[Row]:
+        values = [{**dict.fromkeys(NAMES), "client.network": f"10.{n}.0.0/24"} for n in range(keys)]
+        return [(START + n * step, row) for n, row in enumerate(values)]
+
+    for size in (3, 1_000):
+        assert by_columns(measure, rows(18, 0), size, most) == [1] * 18
+        with pytest.raises(NotInColumnsError, match="more than 20 keys"):
+            by_columns(measure, rows(19, 0), size, most)
+        assert by_columns(measure, rows(200, 4 * SECOND), size, most) == [1] * 200  # few of them at any time
+    again = rows(10, 0) * 5  # the same ten, in chunks of their own
+    assert by_columns(measure, again, 10, most)[-1] == 5
