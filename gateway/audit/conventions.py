@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from gateway.audit.identifiers import hidden
 from gateway.audit.otlp import Value
 from gateway.decision import RuleEnd
 from gateway.facts import Answer, Call, End, Facts
@@ -100,6 +101,14 @@ def _signal(name: str) -> Callable[[Settled], Value | None]:
     return lambda settled: settled.entry["signals"].get(name)
 
 
+def _peer(settled: Settled) -> Value | None:
+    """The other end of the connection. Where records hold hashes: that of the caller, if it is one; of a proxy none."""
+    peer, entry = settled.facts.peer, settled.entry
+    if not hidden(entry):
+        return peer
+    return entry["signals"].get("client.ip") if settled.judgement.view.get("client.ip") == peer else None
+
+
 def _rules(verdict: str) -> Callable[[Settled], Value | None]:
     return lambda settled: [rule["id"] for rule in settled.entry["rules"] if rule["verdict"] == verdict] or None
 
@@ -170,8 +179,8 @@ SERVER: Final[Table] = (
     Attribute("http.request.body.size", lambda s: s.facts.size, "bytes of the request body, as sent"),
     Attribute("http.response.status_code", lambda s: s.answer.status, "the status that the caller was answered"),
     Attribute("network.protocol.version", lambda s: s.facts.http_version, "such as `1.1`"),
-    Attribute("network.peer.address", lambda s: s.facts.peer, "the other end of the connection"),
-    Attribute("client.address", _signal("client.ip"), "the caller behind believed proxies"),
+    Attribute("network.peer.address", _peer, "the other end of the connection; a hash as in the record, or none of a proxy"),
+    Attribute("client.address", _signal("client.ip"), "the caller behind believed proxies, as in the record"),
     Attribute("geo.country.iso_code", _signal("client.country"), "where that address is registered"),
     Attribute("server.address", _named(0), "the host that the caller asked for"),
     Attribute("server.port", _named(1), "its port, where the caller named it"),

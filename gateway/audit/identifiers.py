@@ -142,6 +142,11 @@ def _digest(name: str, value: str, key: bytes, size: int) -> bytes:
     return blake2b(f"{name}\0{value}".encode("utf-8", "surrogatepass"), key=key, digest_size=size).digest()
 
 
+def hidden(entry: Mapping[str, Any]) -> bool:
+    """Whether hashes stand in a record in the place of identifiers."""
+    return "names" in entry
+
+
 class Names:
     """Puts keyed hashes in the place of identifiers. keeping: which of them."""
 

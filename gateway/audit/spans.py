@@ -29,6 +29,7 @@ from gateway.audit.conventions import (
     operation_of,
 )  # fmt: skip
 from gateway.audit.delivery import Delivery, Endpoint
+from gateway.audit.identifiers import IDENTIFIERS
 from gateway.audit.otlp import MOST_EVENTS, Kind, Pairs, Place, event, pairs, request_of, span
 from gateway.audit.senders import Beginning, sender_of
 from gateway.breaker import Breaker
@@ -42,6 +43,7 @@ SCOPE: Final = "sluicegate"
 ONE_US: Final = 1_000  # ns
 EVENT: Final = "security_rule.match"
 MOST_FIXED: Final = 8_192  # ends of rules of which is kept what is said of them
+UNTOLD: Final = Missing("not in the record")
 Server = tuple[str, int]
 
 
@@ -90,7 +92,7 @@ class OtelSpans:
         )  # fmt: skip
         inner = span(
             Place(trace.trace_id, trace.policy, trace.server, trace.state), "sluice.judge", Kind.INTERNAL, (start, judged),
-            _pairs(POLICY, settled), self._events(judgement, judged),
+            _pairs(POLICY, settled), self._events(judgement, judged, entry),
         )  # fmt: skip
         if judgement.outcome.refusal is not None:
             return [server, inner]
@@ -102,15 +104,15 @@ class OtelSpans:
         )  # fmt: skip
         return [server, inner, client]
 
-    def _events(self, judgement: Judgement, at: int) -> Sequence[bytes]:
+    def _events(self, judgement: Judgement, at: int, entry: Mapping[str, Any]) -> Sequence[bytes]:
         """One for each rule that matched; where there are too many, the strongest come first and the others are counted."""
         ends = [end for end in judgement.outcome.decision.ends if end.verdict is Verdict.MATCH]
         if len(ends) > MOST_EVENTS:
             ends.sort(key=lambda end: (end.action, end.would), reverse=True)
-        return [event(EVENT, at, self._rule(judgement, end)) for end in ends]
+        return [event(EVENT, at, self._rule(judgement, end, entry)) for end in ends]
 
-    def _rule(self, judgement: Judgement, end: RuleEnd) -> Pairs:
-        found = pairs((EVIDENCE + name, shown) for name, shown in evidence(judgement, end.rule).items())
+    def _rule(self, judgement: Judgement, end: RuleEnd, entry: Mapping[str, Any]) -> Pairs:
+        found = pairs((EVIDENCE + name, shown) for name, shown in evidence(judgement, end.rule, entry).items())
         return Pairs([*self._said(judgement, end), *found.encoded], found.dropped)
 
     def _said(self, judgement: Judgement, end: RuleEnd) -> tuple[bytes, ...]:
@@ -130,15 +132,18 @@ class OtelSpans:
         return found
 
 
-def evidence(judgement: Judgement, rule_id: str) -> dict[str, str]:
-    """The values a rule names as its evidence, as a person would write them; absent ones are left out."""
+def evidence(judgement: Judgement, rule_id: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    """The values a rule names as its evidence, as a person would write them; absent ones are left out.
+
+    What says who somebody is (`IDENTIFIERS`) is told as the record has it, which may be a hash.
+    """
     rule = judgement.engine.policy.rule(rule_id)
     if rule is None:
         return {}
     values = rule_values(rule, judgement.view, judgement.evaluated.values)
     shown = {}
     for name in rule.evidence:
-        value = values(name)
+        value = entry["signals"].get(name, UNTOLD) if name in IDENTIFIERS and name not in rule.measures else values(name)
         kind = rule.measures[name].type if name in rule.measures else judgement.view.catalogue[name].type
         if not isinstance(value, (Missing, Failed)):
             shown[name] = kind.show(value)

@@ -12,16 +12,22 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from gateway.audit.delivery import Endpoint
 from gateway.audit.identifiers import IDENTIFIERS, Keeping, NameKeys, Names, hashed, key_id
 from gateway.audit.opening import AuditSettings
 from gateway.audit.record import record
 from gateway.audit.sealing import ErasedError, Keys, Opener, Seals
+from gateway.audit.spans import OtelSpans
+from gateway.audit.trace import begin
 from gateway.audit.trail import Trail
 from gateway.cli import main
 from gateway.errors import ConfigError, SluiceError
+from gateway.facts import Answer, Facts
 from gateway.gate import Gate
 from tests.audit.ledgers import said
+from tests.collector import attributes, collector
 from tests.judging import CATALOGUE, START, judge, policy
 from tests.ledgers import ledger, ledger_text
 
@@ -239,3 +245,47 @@ def test_a_disk_that_takes_no_keys_holds_the_records(tmp_path: Path) -> None:
     trail.flush()
     assert (trail.health()["problem"], len(ledger(tmp_path / "audit"))) == ("", 1)
     trail.close()
+
+
+TOLD = f"""
+pack: told
+version: 1
+language: 1
+rules:
+  - {{id: told.all, title: All, family: identity, owner: tests, when: {{account.id: {{present: true}}}},
+     then: {{action: tag, tag: all}}, evidence: [{", ".join(IDENTIFIERS)}, client.country], mode: enforce}}
+"""
+
+
+def spans_of(keeping: Keeping, folder: Path, peer: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Everything that an endpoint received of one judgement as text; of that the event of its match, and the SERVER span."""
+    audit = AuditSettings(keys=folder / "audit.keys", identifiers=keeping)
+    with collector() as endpoint:
+        trail = Trail(folder / "audit", OtelSpans(Endpoint(endpoint.url)), settings=audit.ledger(), seals=audit.hides(OLD))
+        gate = Gate(policy(TOLD), CATALOGUE, sink=trail)
+        judgement = gate.judge(Facts(at=START, peer=peer, recorded={**WHO, "client.country": "NO"}))
+        judgement.trace = begin([])
+        gate.settle(judgement, Answer(200))
+        trail.close()
+    spans = {span.kind: span for span in endpoint.spans()}
+    (event,) = spans[Span.SPAN_KIND_INTERNAL].events
+    return endpoint.raw().decode("latin-1"), attributes(event), attributes(spans[Span.SPAN_KIND_SERVER])
+
+
+@pytest.mark.parametrize("peer", [WHO["client.ip"], "198.51.100.99"], ids=["direct", "proxied"])
+@pytest.mark.parametrize("keeping", list(Keeping))
+def test_spans_tell_of_identifiers_what_the_ledger_does(tmp_path: Path, keeping: Keeping, peer: str) -> None:
+    text, event, server = spans_of(keeping, tmp_path, peer)
+    (entry,) = ledger(tmp_path / "audit")
+    for name in IDENTIFIERS:
+        assert event[f"sluice.evidence.{name}"] == entry["signals"][name]
+    assert event["sluice.evidence.client.country"] == "NO"
+    assert server["client.address"] == entry["signals"]["client.ip"]
+    taken = {name for name, one in IDENTIFIERS.items() if one.hashed or keeping is Keeping.SEALED}
+    planted = [
+        *(WHO[name] for name in taken if keeping is not Keeping.PLAIN),
+        *([peer] if keeping is not Keeping.PLAIN else []),
+    ]
+    assert [value for value in planted if value in text] == []
+    said = peer if keeping is Keeping.PLAIN else entry["signals"]["client.ip"] if peer == WHO["client.ip"] else None
+    assert server.get("network.peer.address") == said
