@@ -27,6 +27,12 @@ CARRIERS: Final = (
 )  # fmt: skip
 _CARRIERS: Final = frozenset(CARRIERS)
 QUERY_KEYS: Final = frozenset({"key", "api-key", "apikey", "access-token", "subscription-key", *CARRIERS})
+# How keys of model providers and their neighbours begin, as their documentation shows them; and how long the shortest are.
+KEY_BEGINS: Final = (
+    "sk-", "sk_", "pk-", "pk_", "rk_", "ak-", "gsk_", "csk-", "xai-", "hf_", "r8_", "fw_", "tgp_", "pplx-", "nvapi-", "sess-",
+    "key-", "ghp_", "AIza", "ya29.", "AKIA", "ASIA", "eyJ",
+)  # fmt: skip
+SHORTEST_KEY: Final = 16
 _NO_KEY: Final = frozenset({  # schemes whose credentials are no API keys
     "aws4-hmac-sha256", "basic", "digest", "hoba", "mutual", "negotiate", "ntlm", "scram-sha-1", "scram-sha-256", "vapid",
 })  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from gateway.credentials import Presented, credential_hash, presented
+from gateway.credentials import KEY_BEGINS, SHORTEST_KEY, Presented, credential_hash, presented
 from gateway.facts import Call, Cause, Facts, Freshness, LookedUp
 from gateway.forms import read_form
 from gateway.jsontext import strict_json
@@ -21,7 +21,9 @@ from gateway.registry import Registry
 from gateway.signals import View
 
 _WBITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-_LONG_SEGMENT: Final = re.compile(r"[^/]{20,}")
+_LONG: Final = 20
+_BEGINS: Final = rf"(?<![0-9A-Za-z])(?:{'|'.join(map(re.escape, KEY_BEGINS))})"
+_KEPT_OUT: Final = re.compile(rf"[^/]{{{_LONG},}}|(?=[^/]{{{SHORTEST_KEY},}})[^/]*?{_BEGINS}[^/]*")
 _JSON_TYPES: Final = ("application/json", "text/json")
 NO_SOCKETS: Final = "WebSockets are not carried here; use the HTTP API with stream: true"
 _TYPES: Final = {Takes.JSON: "application/json", Takes.FORM: "multipart/form-data"}
@@ -196,8 +198,12 @@ def _text(raw: bytes) -> str:
 
 
 def shown(path: str) -> str:
-    """A path that nobody knows, as it may be kept: long segments are left out, because keys get into paths by mistake."""
-    return _LONG_SEGMENT.sub("…", path)
+    """A path that nobody knows, as it may be kept.
+
+    Segments that are long, or as long as the shortest keys and with their beginnings in them, are left out, because keys get
+    into paths by mistake.
+    """
+    return _KEPT_OUT.sub("…", path)
 
 
 def _call(route: Route, document: object) -> tuple[Call | None, str]:

@@ -25,7 +25,7 @@ from tests.serving import served
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 PROMPTS = ("user", "system", "tool-schema", "tool-result", "end-user", "metadata", "malformed", "stop", "assistant", "answer",
            "stream", "upstream-error", "answer-header", "reasoning")  # fmt: skip
-KEYS = ("bearer", "api-key", "cookie", "query", "path", "custom", "second", "basic", "goog", "session", "forwarded")
+KEYS = ("bearer", "api-key", "cookie", "query", "path", "custom", "second", "basic", "goog", "session", "forwarded", "short")
 OPERATOR = ("hash-key", "otlp-header")
 CANARY = {name: f"canary{place:02d}x{name.replace('-', '')}q7Z" for place, name in enumerate((*PROMPTS, *KEYS, *OPERATOR))}
 PACK = """
@@ -100,6 +100,7 @@ def ask(url: str) -> list[str]:
             client.post(CHAT, content=f'{{"messages": "{CANARY["malformed"]}'.encode(), headers=headers()),
             client.post(CHAT, content=CANARY["malformed"].encode(), headers=headers(**{"content-type": "text/plain"})),
             client.post(f"/v1/sk-proj-{CANARY['path']}0123456789abcdef/chat", json=chat(), headers=headers()),
+            client.post(f"/v1/sk-{CANARY['short'][:16]}/chat", json=chat(), headers=headers()),
             client.post(MESSAGES, json={**chat(), "max_tokens": 3}, headers={"x-api-key": CANARY["second"]}),
             client.get("/v1/models" + query, headers=headers()),
         ]
@@ -144,7 +145,7 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 health = httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).text
         (folder / "stderr").write_text(errors.getvalue())
         found = Left(folder, endpoint, health)
-    assert len(ledger(folder / "audit")) == 12
+    assert len(ledger(folder / "audit")) == 13
     for reference in references[:2]:
         for view in ("operator", "caller"):
             found.run("explain", reference, "--view", view, "--verbose", "--config", config)
@@ -172,5 +173,5 @@ def test_the_search_finds_what_is_there(left: Left) -> None:
     """The outputs are those of these exchanges: what may be in them is."""
     assert b"forbidden" in left.outputs["audit/1/00000001.jsonl"]
     assert b"nine.denied" in left.outputs["spans"]
-    assert b"12 records" in left.outputs[f"audit verify {left.folder}/audit"]
+    assert b"13 records" in left.outputs[f"audit verify {left.folder}/audit"]
     assert len(left.outputs) > 12

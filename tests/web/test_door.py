@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 from gateway import PolicyMiddleware
 from gateway.errors import ConfigError
 from gateway.judgement import Judgement
+from gateway.web.intake import shown
 from gateway.web.middleware import head_of
 from gateway.web.server import Protocol
 from tests.ledgers import ledger
@@ -178,11 +179,19 @@ def test_whoever_holds_back_the_end_of_a_body_saves_up_no_quota(tmp_path: Path) 
     assert sorted(found) == [200, 200, *[429] * 10]
 
 
-def test_a_path_nobody_knows_is_kept_without_its_long_segments(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "key", ["sk-canary-0123456789abcdef", "sk-canary6789abcdef", "gsk_canary6789abcd", "x:sk-canary6789abc"]
+)
+def test_a_path_nobody_knows_is_kept_without_what_may_be_keys(tmp_path: Path, key: str) -> None:
     (tmp_path / "gateway.yaml").write_text("audit: {records: audit}\n")
     app = PolicyMiddleware(SITE, config=tmp_path / "gateway.yaml")
-    assert post(app, path="/v1/sk-canary-0123456789abcdef/models").status_code == 404
+    assert post(app, path=f"/v1/{key}/models").status_code == 404
     assert app.trail is not None
     app.trail.flush()
     record = ledger(tmp_path / "audit")[-1]
     assert (record["exchange"]["path"], "canary" in json.dumps(record)) == ("/v1/…/models", False)
+
+
+def test_a_path_nobody_knows_keeps_its_other_segments() -> None:
+    for path in ("/v1/desk-lamps/models", "/v1/sk-1/models", "/task-lists-of-mine"):
+        assert shown(path) == path
