@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.audit.content import ContentSettings
 from gateway.audit.delivery import Endpoint
 from gateway.audit.opening import AuditSettings
 from gateway.consistency import report
@@ -212,6 +213,8 @@ def _endpoint(values: Mapping[str, Any] | None) -> Endpoint | None:
 def _audit(values: Mapping[str, Any], file: Path) -> AuditSettings:
     """How the ledger is kept; its keys lie beside it where nobody says where."""
     given = {name: values[name] for name in (one.name for one in fields(AuditSettings)) if values[name] is not None}
+    if said := given.pop("content", None):
+        given["content"] = ContentSettings(tuple(said["routes"]), said["most"])
     return AuditSettings(**{"keys": file.parent / "audit.keys", **given})
 
 

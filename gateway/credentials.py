@@ -33,6 +33,8 @@ KEY_BEGINS: Final = (
     "key-", "ghp_", "AIza", "ya29.", "AKIA", "ASIA", "eyJ",
 )  # fmt: skip
 SHORTEST_KEY: Final = 16
+KEY_BEGIN: Final = rf"(?<![0-9A-Za-z])(?:{'|'.join(map(re.escape, KEY_BEGINS))})"  # as part of a regular expression
+_KEY: Final = re.compile(rf"{KEY_BEGIN}(?:[\w.+=-]{{{SHORTEST_KEY - 4},}}|[\w.+=-]*\Z)")
 _NO_KEY: Final = frozenset({  # schemes whose credentials are no API keys
     "aws4-hmac-sha256", "basic", "digest", "hoba", "mutual", "negotiate", "ntlm", "scram-sha-1", "scram-sha-256", "vapid",
 })  # fmt: skip
@@ -54,6 +56,11 @@ NOTHING: Final = Presented()
 def credential_hash(digest: bytes, hash_key: bytes) -> str:
     """The keyed hash of a credential whose SHA-256 is `digest`."""
     return hmac.new(hash_key, digest, sha256).hexdigest()[:16]
+
+
+def without_keys(text: str) -> str:
+    """A text without what begins, and is as long, as known keys are; at its end, where it may be cut, of any length."""
+    return _KEY.sub("…", text)
 
 
 def carries(name: str) -> bool:

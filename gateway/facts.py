@@ -174,13 +174,22 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What an answer says, as far as it is captured. finish: why it ended, in the protocol's words; whole: all was read."""
+
+    text: str = field(repr=False)
+    finish: str = ""
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What is known once the exchange is over. Durations are microseconds and differ from run to run.
 
     events: of an answer in events, how many went out. said: text of the answer, the first
     `LONGEST_SAID` characters of it, where a rule compares by it; hashed at settle time and never kept. issued: what it holds
     that a later call hands back (ids, signatures). recorded: values of signals known after the answer that an audit record
-    holds (they replace computing).
+    holds (they replace computing). output: what it says where content is captured; None elsewhere, or where it was not read.
     """
 
     status: int | None = None
@@ -193,3 +202,4 @@ class Answer:
     said: str = field(default="", repr=False)
     issued: tuple[str, ...] = field(default=(), repr=False)
     recorded: Mapping[str, object] | None = field(default=None, repr=False)
+    output: Said | None = field(default=None, repr=False)

@@ -41,6 +41,7 @@ class Judgement:
     trace: the ids of its spans, None in a replay; kept: whether they are exported. settle_error: why shared state did not
     take what was known only after the answer, so that it is missing from later counts. failing: the dependencies that failed
     and touched it, with what is declared of each. halt: the id of the operator's halt under which it was judged in shadow.
+    capture: bytes of what is said that its record holds, of the input and of the output each; 0 for none.
     """
 
     outcome: Outcome
@@ -57,3 +58,4 @@ class Judgement:
     settle_error: str = ""
     failing: dict[str, str] = field(default_factory=dict)
     halt: str = ""
+    capture: int = 0

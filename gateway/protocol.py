@@ -52,18 +52,26 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """What is listened to in an answer: its text; what it issues that a later call hands back."""
+    """What is listened to in an answer: its text; what it issues that a later call hands back.
+
+    content: characters of what it says, streams included, that are captured; 0 for none.
+    """
 
     text: bool = False
     issued: bool = False
+    content: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What one answer document says, and what it issues: ids of answers, signatures of reasoning."""
+    """What one answer document, or one event of a stream, says, and what it issues: ids of answers, signatures of reasoning.
+
+    finish: why the answer ended, in the protocol's words.
+    """
 
     text: str = ""
     issued: tuple[str, ...] = ()
+    finish: str = ""
 
 
 class Dialect(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from gateway.audit.content import LARGEST, MOST
 from gateway.audit.identifiers import Keeping
 from gateway.decision import Mode
 from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
@@ -52,6 +53,14 @@ from gateway.values import SECOND, parse_duration
 
 MIB: Final = 2**20
 LARGEST_BODY: Final = 32 * MIB
+
+
+def content_size(literal: Any) -> int:
+    """Bytes of `16KiB`, at most 1MiB: what one record may hold of what was said. Raises ValueError."""
+    found = size(literal)
+    if found > LARGEST:
+        raise ValueError(f"{literal!r} is more than a record may hold of what was said; write at most 1MiB")
+    return found
 
 
 def _defaults(fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -155,6 +164,10 @@ _OTLP: Final = {
     "timeout": Field(scalar(parse_duration, "timeout"), default=5 * SECOND, doc="for one request"),
     "compression": Field(one_of(Compression, "compression"), default=Compression.NONE, doc="none or gzip"),
 }
+_CONTENT: Final = {
+    "routes": Field(listing(text("a route", 80), "routes", empty=False), required=True, doc="such as chat.completions"),
+    "most": Field(scalar(content_size, "most"), default=MOST, doc="bytes of text of the input, and of the output"),
+}
 _AUDIT: Final = {
     "records": Field(path("records"), doc="folder of the ledger of audit records"),
     "sync": Field(scalar(parse_duration, "sync"), default=SECOND // 5, doc="between two syncs of the ledger to the disk"),
@@ -170,6 +183,7 @@ _AUDIT: Final = {
         one_or_mapping(scalar(otlp_url, "otlp"), "endpoint", _OTLP, "otlp"),
         doc="where traces go: http://127.0.0.1:4318/v1/traces, grpc://127.0.0.1:4317, or a mapping with 'endpoint'",
     ),
+    "content": Field(mapping(_CONTENT, "content"), doc="routes of which records and traces hold what was said; else none"),
     "keep": Field(number("keep", 0, 1), default=1.0, doc="share of allows and observes whose traces are kept"),
 }
 _METRICS: Final = {
@@ -199,11 +213,7 @@ _GEO: Final = {
     "asn": Field(path("asn"), doc="an .mmdb of autonomous systems"),
     "anonymous": Field(path("anonymous"), doc="an .mmdb of Anonymous-IP or Anonymous-Plus"),
     "networks": Field(listing(path("networks"), "networks"), default=[], doc="lists of networks or systems, by kind"),
-    "max_age": Field(
-        scalar(parse_duration, "max_age"),
-        default=60 * 86_400 * SECOND,
-        doc="of the .mmdb files, past which they no longer speak",
-    ),
+    "max_age": Field(scalar(parse_duration, "max_age"), default=5_184_000 * SECOND, doc="past which an .mmdb no longer speaks"),
 }
 _RESELLER: Final = {
     "contradictions": Field(path("contradictions"), doc="a table of contradictions, in place of the bundled one"),

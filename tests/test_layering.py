@@ -38,6 +38,7 @@ RANKS = [
     {"gateway.asking"},
     {"gateway.sections"},
     {"gateway.gate", "gateway.consistency"},
+    {"gateway.web.hearing"},
     {
         "gateway.config",
         "gateway.web.answers",

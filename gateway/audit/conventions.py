@@ -2,7 +2,8 @@
 its own repository since, 2026-11); where they have none, the name begins with `sluice.`.
 
 The tables are all there is: spans are laid out by them, and `examples/README.md` lists them. An attribute without a value is
-left out. `gen_ai.*` stands on the model call only. Prompts, answers and credentials are in none of them.
+left out. `gen_ai.*` stands on the model call only. Credentials are in none of them; prompts and answers
+only where content is captured (`CONTENT`), within its own bound.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
+from gateway.audit.content import INPUT, OUTPUT, SYSTEM, told
 from gateway.audit.identifiers import hidden
 from gateway.audit.otlp import Value
 from gateway.decision import RuleEnd
@@ -99,6 +101,10 @@ def _named(place: int) -> Callable[[Settled], Value | None]:
 
 def _signal(name: str) -> Callable[[Settled], Value | None]:
     return lambda settled: settled.entry["signals"].get(name)
+
+
+def _content(name: str) -> Callable[[Settled], Value | None]:
+    return lambda settled: told(settled.entry, name)
 
 
 def _peer(settled: Settled) -> Value | None:
@@ -227,6 +233,11 @@ CALL: Final[Table] = (
     Attribute("gen_ai.usage.output_tokens", _used("output_tokens"), "tokens written, reasoning included"),
     Attribute("gen_ai.usage.cache_read.input_tokens", _used("cached_tokens"), "of those read, how many came from a cache"),
     Attribute("gen_ai.usage.reasoning.output_tokens", _used("reasoning_tokens"), "of those written, how many were reasoning"),
+)
+CONTENT: Final[Table] = (
+    Attribute("gen_ai.system_instructions", _content(SYSTEM), "where content is captured: the system prompt, as JSON"),
+    Attribute("gen_ai.input.messages", _content(INPUT), "where content is captured: what was sent, as JSON"),
+    Attribute("gen_ai.output.messages", _content(OUTPUT), "where content is captured: what was answered, as JSON"),
 )
 CLIENT: Final[Table] = (
     Attribute("http.request.method", lambda s: method_of(s.facts), "as above"),

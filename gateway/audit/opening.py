@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway.audit.content import NO_CONTENT, ContentSettings
 from gateway.audit.identifiers import Keeping, NameKeys, Names
 from gateway.audit.ledger import LedgerSettings
 from gateway.audit.sealing import Keys, Opener, Seals
@@ -22,6 +23,7 @@ class AuditSettings:
 
     sign: a private key as text, empty for none. keys: the file of the accounts' keys. names: a file of dated keys for hashes,
     else one is derived from the gateway's secret. overlap: µs for which records hold the hashes of the key before as well.
+    content: of which routes records hold what was said.
     """
 
     sync: int = SECOND // 5
@@ -33,6 +35,7 @@ class AuditSettings:
     keys: Path = Path("audit.keys")
     names: Path | None = None
     overlap: int = 7 * DAY
+    content: ContentSettings = NO_CONTENT
 
     def ledger(self) -> LedgerSettings:
         """How the ledger is written. Raises ConfigError for a key that is none."""

@@ -3,7 +3,8 @@
 What stands in a record, and nothing else: ids and times; method, path (without its query), protocol and route; the values
 of the signals that were resolved, with the reasons of those that were missing or failed; every measure; every rule that
 did not simply fail to match; both decisions; the declared workloads in whose scope it is; what was done; how the answer
-ended. Prompts, credentials and raw keys do not: signals carry keyed hashes only. `ids and latencies` are the fields that
+ended. Prompts, credentials and raw keys do not: signals carry keyed hashes only. Where an operator has content captured on a
+route, it stands under `content`, which says so. `ids and latencies` are the fields that
 differ between two runs of the same exchange.
 """
 
@@ -14,6 +15,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from gateway.audit.content import captured
 from gateway.decision import Decision, Outcome, Refusal, Room, RuleEnd, Verdict
 from gateway.declarations import Standing, standing_of
 from gateway.evaluation import reader
@@ -58,6 +60,8 @@ def record(judgement: Judgement, answer: Answer) -> dict[str, Any]:
     }
     if measured := _known_errors(outcome.decision, engine.policy):
         entry["measured"] = measured
+    if judgement.capture:
+        entry["content"] = captured(facts.call, answer, judgement.capture)
     if judgement.halt:
         entry["policy"]["halt"] = judgement.halt
     if outcome.cause:

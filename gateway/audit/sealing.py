@@ -30,6 +30,7 @@ _PATIENCE: Final = 5.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, account TEXT UNIQUE, key BLOB, made INTEGER NOT NULL, erased INTEGER)
 """
+CONTENT: Final = "content"  # what was said is sealed with whoever said it; no signal has that name
 Key = tuple[str, bytes]
 
 
@@ -135,7 +136,9 @@ class Seals:
         for entry, taken, owner in zip(hidden, values, owners, strict=True):
             identity, key = keys[owner]
             nonce = secrets.token_bytes(12)
-            box = nonce + self._cipher(key).encrypt(nonce, _packed(taken), entry["id"].encode())
+            content = {CONTENT: entry[CONTENT]} if CONTENT in entry else {}
+            box = nonce + self._cipher(key).encrypt(nonce, _packed({**taken, **content}), entry["id"].encode())
+            entry |= {CONTENT: {"captured": True, "sealed": True}} if content else {}
             entry["sealed"] = {"key": identity, "box": base64.b64encode(box).decode()}
         return hidden
 
@@ -193,10 +196,12 @@ class Opener:
         except InvalidTag:
             raise SluiceError("the box does not open with its key: one of them was altered") from None
         kept = {name: value for name, value in entry.items() if name not in ("sealed", "names")}
-        return {**kept, "signals": {**entry["signals"], **json.loads(packed)}}
+        values = json.loads(packed)
+        kept |= {CONTENT: values.pop(CONTENT)} if CONTENT in values else {}
+        return {**kept, "signals": {**entry["signals"], **values}}
 
 
-def _packed(values: Mapping[str, str]) -> bytes:
+def _packed(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, separators=(",", ":")).encode()
 
 

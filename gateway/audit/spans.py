@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 
+from gateway.audit.content import LARGEST
 from gateway.audit.conventions import (
     CALL,
     CLIENT,
+    CONTENT,
     EVIDENCE,
     OTHER,
     POLICY,
@@ -30,7 +32,7 @@ from gateway.audit.conventions import (
 )  # fmt: skip
 from gateway.audit.delivery import Delivery, Endpoint
 from gateway.audit.identifiers import IDENTIFIERS
-from gateway.audit.otlp import MOST_EVENTS, Kind, Pairs, Place, event, pairs, request_of, span
+from gateway.audit.otlp import LONGEST_VALUE, MOST_EVENTS, Kind, Pairs, Place, event, pairs, request_of, span
 from gateway.audit.senders import Beginning, sender_of
 from gateway.breaker import Breaker
 from gateway.decision import RuleEnd, Verdict
@@ -41,6 +43,7 @@ from gateway.values import Failed, Missing
 
 SCOPE: Final = "sluicegate"
 ONE_US: Final = 1_000  # ns
+LONGEST_CONTENT: Final = 8 * LARGEST  # JSON of the most that may be captured; what was cut of that is said in the record
 EVENT: Final = "security_rule.match"
 MOST_FIXED: Final = 8_192  # ends of rules of which is kept what is said of them
 UNTOLD: Final = Missing("not in the record")
@@ -97,10 +100,12 @@ class OtelSpans:
         if judgement.outcome.refusal is not None:
             return [server, inner]
         table = (*CALL, *CLIENT) if facts.call is not None else CLIENT
+        said = _pairs(CONTENT, settled, LONGEST_CONTENT) if judgement.capture else Pairs()
+        known_of, content = _pairs(table, settled), said.encoded
         failed = settled.failed if settled.failed else "" if (answer.status or 0) >= 400 else None
         client = span(
             Place(trace.trace_id, trace.client, trace.server, trace.state), _call_name(settled, known), Kind.CLIENT,
-            (judged, end), _pairs(table, settled), failed=failed,
+            (judged, end), Pairs([*known_of.encoded, *content], known_of.dropped), failed=failed,
         )  # fmt: skip
         return [server, inner, client]
 
@@ -150,8 +155,8 @@ def evidence(judgement: Judgement, rule_id: str, entry: Mapping[str, Any]) -> di
     return shown
 
 
-def _pairs(table: Sequence[Attribute[Subject]], subject: Subject) -> Pairs:
-    return pairs([(one.name, one.read(subject)) for one in table])
+def _pairs(table: Sequence[Attribute[Subject]], subject: Subject, longest: int = LONGEST_VALUE) -> Pairs:
+    return pairs([(one.name, one.read(subject)) for one in table], longest)
 
 
 def _call_name(settled: Settled, method: str) -> str:

@@ -17,7 +17,7 @@ from gateway.disclosure import Disclosed, disclosed
 from gateway.errors import SluiceError
 from gateway.failing import OF_THE_EXCHANGE, Dependency, Fail
 from gateway.literals import size
-from gateway.sections import CONFIG_FIELDS
+from gateway.sections import CONFIG_FIELDS, content_size
 from gateway.strict.document import Node, read
 from gateway.strict.shapes import BEHIND, Field, Problems, Shape, schema_of
 from gateway.values import parse_duration
@@ -28,6 +28,7 @@ _ASKED: Final = re.compile(r"([?&][^=&#]*)=[^&#]*")
 _UNITS: Final = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1))
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _IF_WRITTEN: Final = (
+    "audit.content",
     "client_address",
     "geo",
     "reseller",
@@ -152,7 +153,8 @@ def _default(value: Any, schema: Mapping[str, Any]) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) and not isinstance(value, StrEnum):
-        units = {parse_duration: _UNITS, size: _SIZES}.get(schema.get(BEHIND), ())  # type: ignore[arg-type]
+        known = {parse_duration: _UNITS, size: _SIZES, content_size: _SIZES}
+        units = known.get(schema.get(BEHIND), ())  # type: ignore[arg-type]
         return next(
             (f"{value // scale}{unit}" for unit, scale in units if value and value % scale == 0), "0s" if units else str(value)
         )

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.asking import RemoteState
+from gateway.audit.content import ContentSettings
 from gateway.audit.counted import Counted
 from gateway.audit.trail import Trail
 from gateway.config import Config, StateSettings, default_config, load_config
@@ -130,12 +131,30 @@ def assemble(config: Config, clock: Callable[[], int] = wall_clock, sink: Sink |
     intake = Intake(registry, config.hash_key, window)
     link = config.settings.get("declare", {}).get("link", "")
     asked = frozenset(name for name, upstream in config.upstreams.items() if upstream.ask_usage)
-    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry), link, window, asked)
+    content = _content(config, registry)
+    door = Door(intake, gate, clock, timer, config.largest_body, config.keep, Refresher(registry), link, window, asked, content)
     if trail is not None:
         for name, where, breaker in trail.breakers():
             gate.dependencies.watch(name, where, breaker)
         gate.dependencies.bound(lambda: trail.full)
     return Assembly(config, registry, gate, trail, door, counted)
+
+
+def _content(config: Config, registry: Registry) -> ContentSettings:
+    """Of which routes content is captured. Raises ConfigError for one that no protocol has."""
+    known = sorted({route.name for marks in registry.routes.values() for _, route in marks.values()})
+    wrong = [name for name in config.audit.content.routes if name not in known]
+    problems = [
+        Problem(
+            Place(config.source),
+            f"audit.content.routes: no protocol has a route '{name}'",
+            did_you_mean(name, known) or "known: " + ", ".join(known),
+        )
+        for name in wrong
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return config.audit.content
 
 
 def _degrades(config: Config, state: MemoryState | RemoteState) -> bool:

@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
 from gateway.audit import trace
+from gateway.audit.content import NO_CONTENT, ContentSettings
 from gateway.decision import Action, Outcome, Public
 from gateway.enforcement import CAUSE_ANSWERS
-from gateway.facts import Answer, Cause, End, Facts, Usage
+from gateway.facts import Answer, Cause, End, Facts
 from gateway.gate import Gate
 from gateway.judgement import Judgement, Trace
 from gateway.protocol import Dialect
 from gateway.web.answers import REFERENCE_HEADER, error_answer
 from gateway.web.gathering import Gathering, declared_length
+from gateway.web.hearing import hearing_of
 from gateway.web.intake import Body, Head, Intake, Told
 from gateway.web.tap import NOTHING, Tap, asking
 
@@ -42,7 +44,7 @@ class Door:
 
     clock: µs since 1970; timer: µs, for latencies; largest: bytes of request body that are accepted; window: those looked at;
     keep: the share of allows and observes whose traces are kept. declare: where callers declare a workload; empty where
-    nobody said, and they are told the code alone. ask_usage: protocols whose streams are asked for their usage.
+    nobody said: then the code alone. ask_usage: protocols whose streams are asked for theirs. content: the routes that keep it.
     """
 
     intake: Intake
@@ -55,6 +57,7 @@ class Door:
     declare: str = ""
     window: int = 32 * 2**20
     ask_usage: frozenset[str] = frozenset()
+    content: ContentSettings = NO_CONTENT
 
     def passes_beyond(self) -> bool:
         """Whether a body larger than the window may go on, seen in part."""
@@ -159,7 +162,7 @@ class Exchange:
         outcome = judgement.outcome
         self.judgement = judgement
         kept = self.trace.asked or max(outcome.action, outcome.would) > Action.OBSERVE or self._sampled(outcome)
-        judgement.trace, judgement.kept = self.trace, kept
+        judgement.trace, judgement.kept, judgement.capture = self.trace, kept, self.door.content.of(self.route)
         if outcome.refusal is not None:
             return self.refuse(outcome)
         if self.too_large:  # a fail mode may let it pass, but its bytes are gone: an empty body must not go on in their place
@@ -219,7 +222,7 @@ class Exchange:
         self._unsized = b"content-length" not in named
         if self.dialect is not None:
             encoding = named.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-            hearing = self.judgement.engine.hears(self.judgement.view) if self.judgement is not None else NOTHING
+            hearing = hearing_of(self.judgement) if self.judgement is not None else NOTHING
             self._tap = Tap(self.dialect, kind, encoding, hearing, self._asked)
             if self._asked and self.streaming:  # it will be shorter
                 headers, self._unsized = [pair for pair in headers if pair[0].lower() != b"content-length"], True
@@ -280,12 +283,9 @@ class Exchange:
         self.finished = True
         if self._tap is not None:
             self._tap.close()
-        return Answer(
-            status=self._status, usage=self._tap.usage if self._tap else Usage(), end=self.ended or end,
-            model=self._tap.model if self._tap else None, first_byte=self._first, events=self._tap.events if self._tap else 0,
-            duration=self.door.timer() - self.started, said=self._tap.said if self._tap else "",
-            issued=self._tap.issued if self._tap else (),
-        )  # fmt: skip
+        known = self._tap.known() if self._tap else {}
+        took = self.door.timer() - self.started
+        return Answer(self._status, end=self.ended or end, first_byte=self._first, duration=took, **known)
 
     def _closing(self) -> list[tuple[str, str]]:
         """A connection on which unwanted bytes may follow serves nothing else."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from gateway.credentials import KEY_BEGINS, SHORTEST_KEY, Presented, credential_hash, presented
+from gateway.credentials import KEY_BEGIN, SHORTEST_KEY, Presented, credential_hash, presented
 from gateway.facts import Call, Cause, Facts, Freshness, LookedUp
 from gateway.forms import read_form
 from gateway.jsontext import strict_json
@@ -22,8 +22,7 @@ from gateway.signals import View
 
 _WBITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _LONG: Final = 20
-_BEGINS: Final = rf"(?<![0-9A-Za-z])(?:{'|'.join(map(re.escape, KEY_BEGINS))})"
-_KEPT_OUT: Final = re.compile(rf"[^/]{{{_LONG},}}|(?=[^/]{{{SHORTEST_KEY},}})[^/]*?{_BEGINS}[^/]*")
+_KEPT_OUT: Final = re.compile(rf"[^/]{{{_LONG},}}|(?=[^/]{{{SHORTEST_KEY},}})[^/]*?{KEY_BEGIN}[^/]*")
 _JSON_TYPES: Final = ("application/json", "text/json")
 NO_SOCKETS: Final = "WebSockets are not carried here; use the HTTP API with stream: true"
 _TYPES: Final = {Takes.JSON: "application/json", Takes.FORM: "multipart/form-data"}

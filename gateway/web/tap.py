@@ -6,7 +6,8 @@ asked more than the caller did; it takes our part out again and touches nothing 
 JSON answers are gathered up to a bound and read at the end (beyond it only their end is kept, where the usage of long
 answers stands); event streams are cut into events as they pass, however the
 chunks fall, and only events that speak of usage (where it is listened for, of what is issued) are parsed. Compressed answers
-are read through a decompressor of the tap's own. Text is listened to in JSON answers alone, and only while the exchange lasts.
+are read through a decompressor of the tap's own. Text is listened to in JSON answers alone, and only while the
+exchange lasts; where a route's content is captured, in streams too.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.facts import LONGEST_SAID, Facts, Usage
+from gateway.facts import LONGEST_SAID, Facts, Said, Usage
 from gateway.incidents import report
 from gateway.protocol import Dialect, Hearing
+from gateway.web.hearing import Gathered
 
 MOST_JSON: Final = 2 * 2**20
 MOST_EVENT: Final = 2**20
@@ -76,6 +78,21 @@ class Tap:
         self._strip = Strip(dialect) if asked and self._plain else None
         self.strips = self._strip is not None
         self._held = bytearray()
+        self._gathered = Gathered(hearing.content) if hearing.content and self._readable else None
+
+    @property
+    def output(self) -> Said | None:
+        """What the answer said, where that is captured; None where it was not read."""
+        unread = not self._readable or (self._lost and not self._events)
+        if self._gathered is None or (unread and not self._gathered.began):
+            return None
+        self._gathered.whole = self._gathered.whole and not unread
+        return self._gathered.said()
+
+    def known(self) -> dict[str, Any]:
+        """What the answer tells, by the names of `Answer`."""
+        names = ("usage", "model", "events", "said", "issued", "output")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def between_events(self) -> bool:
@@ -87,7 +104,7 @@ class Tap:
         if self._skips and self.model and not self._held and chunk.endswith(_ENDS):
             spoken = chunk.find(_USAGE)
             told = spoken >= 0 and _SPEAKS.search(chunk, spoken) is not None
-            if not told and not (self._hearing.issued and _issues(chunk)):
+            if not told and not self._gathered and not (self._hearing.issued and _issues(chunk)):
                 self.events += chunk.count(b"\n\n") or 1
                 return  # whole events that say nothing of usage: nearly every piece of nearly every stream
         if self._readable:
@@ -154,11 +171,13 @@ class Tap:
         if len(self._held) > MOST_EVENT:  # the rest of this event is not worth the memory
             del self._held[:-_LONGEST]
             self._lost = True
+            if self._gathered:
+                self._gathered.whole = False
         self._searched = max(0, len(self._held) - _LONGEST + 1)
 
     def _event(self, event: bytes) -> None:
         told = (_USAGE in event and _SPEAKS.search(event)) or (not self.model and b'"model' in event)
-        if not told and not (self._hearing.issued and _issues(event)):
+        if not told and not self._gathered and not (self._hearing.issued and _issues(event)):
             return
         data = b"\n".join(line[5:].lstrip() for line in event.splitlines() if line.startswith(b"data:"))
         if data.startswith(b"{"):
@@ -189,13 +208,15 @@ class Tap:
             if isinstance(holder, dict):
                 self.model = next((holder[key] for key in _MODEL_KEYS if isinstance(holder.get(key), str)), self.model)
         self.usage = self._dialect.usage(document, self.usage)
-        if self._hearing.issued or (self._hearing.text and not self._events):
+        if self._hearing.issued or self._gathered or (self._hearing.text and not self._events):
             self._hear(document)
 
     def _hear(self, document: dict[str, Any]) -> None:
         heard = self._dialect.heard(document)
         if self._hearing.issued and heard.issued:
             self.issued = tuple(dict.fromkeys((*self.issued, *heard.issued)))[:MOST_ISSUED]
+        if self._gathered:
+            self._gathered.add(heard)
         if self._hearing.text and not self._events:
             self.said = heard.text[:LONGEST_SAID]
 

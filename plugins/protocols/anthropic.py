@@ -15,6 +15,8 @@ from gateway.plugins.protocols.reading import (
     Document,
     clamp,
     count,
+    dicts,
+    finish,
     message,
     model_name,
     most_output,
@@ -121,7 +123,10 @@ class Anthropic:
         return replace(so_far, **{name: value for name, value in found.items() if value is not None})
 
     def heard(self, document: Document) -> Heard:
-        return Heard(said(document.get("content")), issued_by(document))
+        delta = dicts([document.get("delta")])
+        return Heard(
+            said(document.get("content")) or said(delta), issued_by(document), finish([document, *delta], "stop_reason")
+        )
 
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
         if route == "batches":

@@ -20,6 +20,7 @@ from gateway.plugins.protocols.reading import (
     clamp,
     count,
     dicts,
+    finish,
     most_output,
     said,
     tool_names,
@@ -222,9 +223,10 @@ class Gemini:
         return replace(so_far, **{name: value for name, value in found.items() if value is not None})
 
     def heard(self, document: Document) -> Heard:
-        contents = [candidate.get("content") for candidate in dicts(document.get("candidates"))]
+        candidates = dicts(document.get("candidates"))
+        contents = [candidate.get("content") for candidate in candidates]
         told = [said(content.get("parts")) for content in contents if isinstance(content, dict)]
-        return Heard("\n".join(text for text in told if text), issued_by(document))
+        return Heard("\n".join(text for text in told if text), issued_by(document), finish(candidates, "finishReason"))
 
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
         if route not in ("generate_content", "stream_generate_content"):

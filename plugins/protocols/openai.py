@@ -21,6 +21,7 @@ from gateway.plugins.protocols.reading import (
     clamp,
     count,
     dicts,
+    finish,
     message,
     model_name,
     most_output,
@@ -219,10 +220,13 @@ class OpenAI:
         )
 
     def heard(self, document: Document) -> Heard:
-        answers = [answer.get("message", answer) for answer in dicts(document.get("choices"))]
+        choices = dicts(document.get("choices"))
+        answers = [answer.get("message", answer.get("delta", answer)) for answer in choices]
         told = [said(one.get("content") or one.get("text")) for one in answers if isinstance(one, dict)]
         told += [said(item.get("content")) for item in dicts(document.get("output"))]
-        return Heard("\n".join(text for text in told if text), issued_by(document))
+        if document.get("type") == "response.output_text.delta":
+            told.append(said(document.get("delta")))
+        return Heard("\n".join(text for text in told if text), issued_by(document), finish(choices, "finish_reason"))
 
     def restrict(self, route: str, document: dict[str, Any], restriction: Restriction) -> list[str]:
         """Reasoning is withheld as far as the request asks for it: a server that sends it unasked is not filtered."""

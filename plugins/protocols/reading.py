@@ -77,6 +77,11 @@ def said(parts: object) -> str:
     return "\n".join(text for part in dicts(parts) for text in _texts(part))
 
 
+def finish(holders: Iterable[Mapping[str, Any]], key: str) -> str:
+    """Why an answer ended: the first of several that says so."""
+    return next((found for holder in holders if isinstance(found := holder.get(key), str)), "")
+
+
 def dicts(value: object) -> list[dict[str, Any]]:
     """The objects of a list; nothing of anything else."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

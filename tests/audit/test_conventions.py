@@ -10,10 +10,10 @@ from pathlib import Path
 import opentelemetry.semconv._incubating.attributes as published
 import pytest
 
-from gateway.audit.conventions import CALL, CLIENT, EVIDENCE, POLICY, RULE, SERVER
+from gateway.audit.conventions import CALL, CLIENT, CONTENT, EVIDENCE, POLICY, RULE, SERVER
 from gateway.audit.otlp import CUT
 
-TABLES = {"SERVER": SERVER, "policy": POLICY, "CLIENT": (*CALL, *CLIENT), "event": RULE}
+TABLES = {"SERVER": SERVER, "policy": POLICY, "CLIENT": (*CALL, *CONTENT, *CLIENT), "event": RULE}
 README = (Path(__file__).parents[2] / "examples/README.md").read_text()
 NEWER = {"gen_ai.request.reasoning.level"}  # of the gen_ai conventions' own repository, after what this package knows
 NAMES = sorted({one.name for table in TABLES.values() for one in table})

@@ -175,3 +175,40 @@ def test_the_search_finds_what_is_there(left: Left) -> None:
     assert b"nine.denied" in left.outputs["spans"]
     assert b"13 records" in left.outputs[f"audit verify {left.folder}/audit"]
     assert len(left.outputs) > 12
+
+
+def kept(folder: Path, identifiers: str) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The spans and records of everything that is asked, where content of one route of two is captured."""
+    folder.mkdir()
+    (folder / "pack.yaml").write_text(PACK)
+    with collector() as endpoint, served(upstream) as behind:
+        (folder / "gateway.yaml").write_text(
+            "policy: [pack.yaml]\naudit:\n  content: {routes: [chat.completions]}\n"
+            f"  identifiers: {identifiers}\n  otlp: '{endpoint.url}'\n"
+            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{behind}'}}, anthropic: {{url: 'http://127.0.0.1:{behind}'}}}}\n"
+        )
+        gateway = build(load_config(folder / "gateway.yaml"))
+        with served(gateway.app, lifespan="on", http=gateway.protocol) as port:
+            ask(f"http://127.0.0.1:{port}")
+    return endpoint.spans(), ledger(folder / "audit")
+
+
+SENT, ANSWERED = {"user", "system", "assistant", "tool-result"}, {"answer", "stream"}
+
+
+@pytest.mark.parametrize("identifiers", ["hashed", "sealed"])
+def test_content_is_kept_of_the_routes_that_opted_in_and_the_record_says_so(tmp_path: Path, identifiers: str) -> None:
+    spans, records = kept(tmp_path / "nine", identifiers)
+    for entry in records:
+        found = {name for name, word in CANARY.items() if word in json.dumps(entry)}
+        if entry["exchange"].get("route") != "chat.completions":
+            assert (found, "content" in entry) == (set(), False)
+        elif identifiers == "sealed":
+            assert (found, entry["content"]) == (set(), {"captured": True, "sealed": True})
+        else:
+            assert found <= SENT | ANSWERED
+            assert entry["content"]["captured"] is True
+    texts = [{name for name, word in CANARY.items() if word in str(span)} for span in spans]
+    assert set().union(*texts) == (SENT | ANSWERED if identifiers == "hashed" else set())
+    told = set().union(*({name for name, word in CANARY.items() if word in json.dumps(entry)} for entry in records))
+    assert told == set().union(*texts)
