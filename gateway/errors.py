@@ -70,6 +70,10 @@ class RecordError(SluiceError):
         super().__init__(f"{place}: {message}")
 
 
+class NotRecordedError(SluiceError):
+    """A signal asked for something of an exchange that its record does not carry."""
+
+
 class ReplayError(SluiceError):
     """A record evaluated again gave another answer than the one it holds."""
 

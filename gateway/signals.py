@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from gateway.errors import NotRecordedError
 from gateway.facts import Answer, Facts
 from gateway.values import Failed, Missing, Type
 
@@ -141,7 +142,7 @@ class View:
         self._live = self.facts.recorded is None and (self.answer is None or self.answer.recorded is None)
 
     def get(self, name: str) -> object:
-        """The value of a signal: typed, or `Missing`, or `Failed`. Never raises."""
+        """The value of a signal: typed, or `Missing`, or `Failed`. Raises nothing, but NotRecordedError of partial facts."""
         resolved = self.resolved
         if name in resolved:
             return resolved[name]
@@ -155,6 +156,8 @@ class View:
                     value = _checked(signal, value)
             else:
                 value = self._recorded(name, signal)
+        except NotRecordedError:
+            raise  # whoever made these facts left something out, and wants to know
         except Exception as error:  # a provider may be third-party code: its failure is a value, not ours to die of
             known = name in self.catalogue
             value = Failed(f"{type(error).__name__}: {error}") if known else self._recorded(name, None)
@@ -173,7 +176,8 @@ class View:
 
     def _computed(self, signal: Signal) -> bool:
         """Whether a signal is worked out, although a record holds values of its exchange."""
-        if signal.settled and signal.recorded and self.answer is not None and self.answer.recorded is not None:
+        told = self.answer.recorded if self.answer is not None and signal.settled else None
+        if told is not None and (signal.recorded or signal.name in told):
             return False
         recorded = self.facts.recorded
         return recorded is None or signal.settled or (signal.derived and signal.name not in recorded)

@@ -190,7 +190,7 @@ def register(registry: Registry, settings: Settings) -> None:
 
     def ip(view: View) -> object:
         facts = view.facts
-        lines = tuple([value for name, value in facts.headers if name == header]) if believing else ()
+        lines = tuple(facts.header_values(header)) if believing else ()
         resolve = remembered if sum(map(len, lines)) <= LARGEST_CACHED else resolver.resolve
         return resolve(facts.peer, lines) or NO_PEER
 

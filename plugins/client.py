@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from gateway.errors import NotRecordedError
 from gateway.facts import Facts
 from gateway.plugins.edge import Edge
 from gateway.plugins.keyed import digest, key_of
-from gateway.plugins.sender import Sender, Senders
+from gateway.plugins.sender import Sender, Senders, named
 from gateway.plugins.wire import MOST_NAMES, Runtime, is_sorted, json_style, key_order, serialiser
 from gateway.registry import Registry, Settings
 from gateway.signals import Cost, Signal, View
@@ -78,11 +79,18 @@ def _retry(view: View) -> object:
 def _named(sender: Callable[[View], Sender]) -> tuple[Signal, ...]:
     """What User-Agent says."""
 
+    def agent(view: View) -> tuple[str | None, str | None]:
+        try:
+            found = view.once(sender)
+        except NotRecordedError:  # a log that has this header and not the others
+            return named(view.facts.header("user-agent") or "")
+        return found.family, found.version
+
     def family(view: View) -> object:
-        return view.once(sender).family or NO_AGENT
+        return agent(view)[0] or NO_AGENT
 
     def claimed_version(view: View) -> object:
-        return view.once(sender).version or (NO_VERSION if view.facts.header("user-agent") else NO_AGENT)
+        return agent(view)[1] or (NO_VERSION if view.facts.header("user-agent") else NO_AGENT)
 
     return (
         Signal("client.family", STRING, "the software named in User-Agent, lower-cased", family, missing="no User-Agent",

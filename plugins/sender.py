@@ -107,16 +107,22 @@ def _sender(headers: Headers, first: Mapping[str, str]) -> Sender:
     names = [name[:LONGEST_NAME] for name, _ in headers if name not in _VARYING and not name.startswith(_HOPS)]
     listed = "\n".join(names[:MOST_NAMES])
     told = [] if first.keys().isdisjoint(_TUPLE) else [first.get(name, "")[:LONGEST_NAME] for name in _TUPLE]
-    version = _VERSION.search(agent[:LONGEST_AGENT])
+    family, version = named(agent)
     return Sender(
-        family=_family(agent),
-        version=version[0] if version else None,
+        family=family,
+        version=version,
         claimed=_claimed(first, agent[:LONGEST_AGENT]),
         shown=transport(headers),
         names=listed,
         fingerprint=digest(listed) if listed else None,
         sdk=digest("\n".join([*told, agent[:LONGEST_AGENT]])) if any(told) else None,
     )
+
+
+def named(agent: str) -> tuple[str | None, str | None]:
+    """The software that a User-Agent names, and its version."""
+    version = _VERSION.search(agent[:LONGEST_AGENT])
+    return _family(agent), version[0] if version else None
 
 
 def _family(agent: str) -> str | None:

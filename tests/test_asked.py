@@ -20,9 +20,9 @@ from gateway.language.difference import difference
 from gateway.replay.asked import KEPT, Daily, Frequent
 from gateway.replay.asked_printing import rounded_up
 from gateway.replay.caller import caller_lines, caller_view
+from gateway.replay.exchange import recorded
 from gateway.replay.explain import Explanation, explain
 from gateway.replay.layout import lines
-from gateway.replay.sources import recorded
 from gateway.replay.telling import told
 from gateway.values import SECOND
 from tests.judging import CATALOGUE, START, policy

@@ -14,7 +14,7 @@ from gateway.facts import Answer, End, Usage
 from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language.policy import Price, Prices
-from gateway.replay.sources import recorded
+from gateway.replay.exchange import recorded
 from gateway.state.operations import NANO
 from gateway.values import SECOND
 from tests.judging import CATALOGUE, START, facts, policy

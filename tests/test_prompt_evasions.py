@@ -23,7 +23,7 @@ from gateway.facts import Answer
 from gateway.language.compile import load
 from gateway.language.policy import Policy
 from gateway.replay.driver import replay
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.values import SECOND
 from tests.plugins.wires import AGENT_TOOLS, CURL, PLAIN, PYTHON, START, Headers, but, first, registry, sent, written
 

@@ -19,9 +19,9 @@ from gateway.facts import Answer, Call, Facts, Message
 from gateway.gate import Gate
 from gateway.language.compile import compile_nodes
 from gateway.language.workloads import allowed
+from gateway.replay.exchange import recorded
 from gateway.replay.explain import explain
 from gateway.replay.layout import lines
-from gateway.replay.sources import recorded
 from gateway.replay.telling import told
 from gateway.signals import View
 from gateway.strict.document import parse

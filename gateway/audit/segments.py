@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gateway.audit.chain import START, apart, leaf, link, seal
+from gateway.audit.stored import LONGEST, STDIN, files_of, is_url
 from gateway.errors import Place, RecordError
 
 ROOTS: Final = "roots.jsonl"
 TAKEN: Final = "taken"
-LONGEST: Final = 256 * 2**20
 _SEGMENT: Final = re.compile(r"\d{8}\.jsonl")
 
 
@@ -118,9 +118,9 @@ def chains(folder: Path) -> list[Path]:
 
 
 def streams(names: Iterable[str]) -> list[list[str]]:
-    """The files of records that names stand for, those of a ledger's chain one after the other; any other name is a file.
+    """The files of records that names stand for (`stored.files_of`), those of a ledger's chain one after the other.
 
-    Raises RecordError for a folder that holds no ledger, or one that cannot be looked into.
+    Raises RecordError for a folder that holds no records, or one that cannot be looked into.
     """
     return [stream for name in names for stream in _streams(name)]
 
@@ -133,11 +133,9 @@ def record_files(names: Iterable[str]) -> list[str]:
 def _streams(name: str) -> list[list[str]]:
     folder = Path(name)
     try:
-        if name == "-" or not folder.is_dir():
-            return [[name]]
+        if name == STDIN or is_url(name) or not folder.is_dir():
+            return [[file] for file in files_of(name)]
         found = [[str(file) for file in segments(chain).values()] for chain in chains(folder)]
+        return found or [[file] for file in files_of(name)]
     except OSError as error:
         raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None
-    if not found:
-        raise RecordError(Place(name), "is a folder that holds no ledger; name one that `audit.records` names, or a file")
-    return found

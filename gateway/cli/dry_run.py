@@ -11,6 +11,7 @@ from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configur
 from gateway.cli.engines import CLUSTER, ENGINE, RESUME, Engine, Job
 from gateway.errors import ClusterError, ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
+from gateway.replay.foreign.fields import DEFAULTS, read_fields
 from gateway.report.labels import Labels, read_labels
 from gateway.report.page import ready
 from gateway.report.printing import write
@@ -27,6 +28,7 @@ from gateway.report.printing import write
 @ENGINE
 @RESUME
 @CLUSTER
+@click.option("--fields", type=PATHS, help="A YAML file that says which fields of nginx or Envoy access logs tell what.")
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
@@ -46,12 +48,13 @@ def dry_run(
     engine: str,
     resume: Path | None,
     cluster: str | None,
+    fields: Path | None,
     decisions: Path | None,
     form: str,
     out: Path | None,
     max_benign_share: float | None,
 ) -> None:
-    """Replay RECORDS (captures or audit records; - is standard input) through a policy.
+    """Replay RECORDS (captures, audit records, logs of other programs; - is standard input) through a policy.
 
     Exit: 0, 1 a stated budget exceeded, 2 bad rules, 3 bad or empty records.
     """
@@ -66,8 +69,9 @@ def dry_run(
     if resume is not None and cluster is not None:
         fail("a run on a cluster keeps no checkpoint; leave out --resume or --cluster", 2)
     try:
+        known = read_fields(fields) if fields else DEFAULTS
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html", resume, cluster)
+        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html", resume, cluster, known)
         counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)

@@ -14,13 +14,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gateway.audit.stored import is_parquet
 from gateway.cli.common import tell_unopened, tell_unreadable
 from gateway.config import Config
 from gateway.errors import ExtraError, NotInColumnsError
 from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.replay.dry_run import dry_run as by_events
-from gateway.replay.sources import is_parquet
+from gateway.replay.foreign.fields import DEFAULTS, Fields
 from gateway.report.counts import Counts
 from gateway.report.labels import Labels
 
@@ -57,7 +58,8 @@ CLUSTER = click.option(
 class Job:
     """What is to be replayed. against: another policy to compare with. decisions: where audit records go.
 
-    pictured: whether to gather what a page shows. resume: where a checkpoint is kept. cluster: who reads measures.
+    pictured: whether to gather what a page shows. resume: where a checkpoint is kept. cluster: who reads measures. fields: of
+    access logs.
     """
 
     names: Sequence[str]
@@ -71,6 +73,7 @@ class Job:
     pictured: bool = False
     resume: Path | None = None
     cluster: str | None = None
+    fields: Fields = DEFAULTS
 
     def run(self, engine: Engine) -> tuple[Counts, int, int]:
         """What was counted, and how many records were read and could not be.
@@ -90,9 +93,11 @@ class Job:
         counts, reader = by_events(
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
             largest=settings.largest_body, labels=self.labels, decisions=self.decisions, against=self.against,
-            warm_up=self.warm_up, pictured=self.pictured, on_error=tell_unreadable, opened=opener,
+            warm_up=self.warm_up, pictured=self.pictured, on_error=tell_unreadable, opened=opener, fields=self.fields,
         )  # fmt: skip
         tell_unopened(opener)
+        for why, count in sorted(reader.passed.items()):
+            click.echo(f"passed over: {count:,} {why}", err=True)
         return counts, reader.read, reader.unreadable
 
     @property

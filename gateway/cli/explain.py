@@ -21,12 +21,13 @@ from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.replay.caller import caller_lines, caller_view
 from gateway.replay.captured import explain_capture
+from gateway.replay.exchange import is_capture
 from gateway.replay.explain import Explanation
 from gateway.replay.explain import explain as explain_record
 from gateway.replay.layout import lines
 from gateway.replay.lookup import line_at, line_of, read_entry
 from gateway.replay.printing import plain, printable
-from gateway.replay.sources import Reader, is_capture
+from gateway.replay.sources import Reader
 from gateway.replay.telling import told
 from gateway.web.intake import Intake
 

@@ -7,22 +7,18 @@ whose signal nobody recorded finds nothing, and that must be told apart from not
 
 from __future__ import annotations
 
-import gzip
 import json
-import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
-from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import Any, Final
 
 from gateway.audit.segments import record_files
+from gateway.audit.stored import lines, unpacked
 from gateway.clusters.table import Hashes, Table
 from gateway.errors import Place, RecordError
 from gateway.values import SECOND, parse_timestamp
 
-LONGEST: Final = 256 * 2**20
 MOST_ACCOUNTS: Final = 3_000_000
 MOST_VALUES: Final = 64
 MINUTE: Final = 60 * SECOND
@@ -69,10 +65,6 @@ class TooManyError(RecordError):
     """More accounts than one run can hold."""
 
 
-class BrokenError(RecordError):
-    """A file that can be read up to a point only."""
-
-
 class Seen:
     """What was seen in all records. on_error receives every record that cannot be read.
 
@@ -105,12 +97,9 @@ class Seen:
         """
         self._honest = honest
         for name in record_files(paths):
-            try:
-                for number, text in enumerate(_lines(name), 1):
-                    if text.strip():
-                        self.line(text, Place(name, number, 1))
-            except BrokenError as error:
-                self._unreadable(error)
+            with unpacked(name) as file:
+                for place, text in lines(name, file, self._unreadable):
+                    self.line(text, place)
 
     def line(self, text: bytes, place: Place) -> None:
         """Take one line. What cannot be read is counted and named."""
@@ -210,27 +199,3 @@ def _amount(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
         raise ValueError(f"{value!r} is no number of tokens")
     return value
-
-
-def _lines(name: str) -> Iterator[bytes]:
-    with ExitStack() as stack:
-        try:
-            file = _open(name, stack)
-        except OSError as error:
-            raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None
-        try:
-            while text := file.readline(LONGEST):
-                yield text
-        except (OSError, EOFError) as error:
-            raise BrokenError(Place(name), f"the file is broken from some point on: {error}") from None
-
-
-def _open(name: str, stack: ExitStack) -> IO[bytes]:
-    if name == "-":
-        return sys.stdin.buffer
-    path = Path(name)
-    if path.suffix in (".zst", ".parquet"):
-        raise RecordError(Place(name), f"{path.suffix} records are not read yet; unpack to .jsonl or .jsonl.gz")
-    if path.suffix == ".gz":
-        return cast("IO[bytes]", stack.enter_context(gzip.open(path, "rb")))
-    return stack.enter_context(path.open("rb"))

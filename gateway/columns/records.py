@@ -16,8 +16,8 @@ from gateway.columns.chunk import Chunk
 from gateway.columns.values import Ints
 from gateway.errors import Place, RecordError
 from gateway.replay.compact import FACTS, Rows, columns_of
+from gateway.replay.exchange import Exchange
 from gateway.replay.parquet import arrow_type, lists, opened
-from gateway.replay.sources import Exchange
 from gateway.signals import Catalogue
 from gateway.values import Type
 

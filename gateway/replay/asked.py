@@ -10,23 +10,21 @@ templates are told apart; what was left out is said.
 
 from __future__ import annotations
 
-import gzip
 import heapq
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
-from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from gateway.audit.segments import streams
+from gateway.audit.stored import lines, unpacked
 from gateway.declarations import Coverage, Standing, standing_of
 from gateway.errors import Place, RecordError
 from gateway.language.policy import Policy
 from gateway.replay.driver import replay
-from gateway.replay.sources import LATE_RECORDS, Exchange, is_capture, recorded
+from gateway.replay.exchange import Exchange, is_capture, recorded
+from gateway.replay.sources import LATE_RECORDS
 from gateway.signals import Catalogue, View
 from gateway.values import SECOND, timestamp_text
 
@@ -234,31 +232,12 @@ def _stream(
     names: Iterable[str], catalogue: Catalogue, on_error: Callable[[RecordError], None], opened: Callable[[bytes], bytes]
 ) -> Iterator[Seen]:
     for name in names:
-        with _open(name) as lines:
-            yield from _records(name, lines, catalogue, on_error, opened)
-
-
-def _records(
-    name: str,
-    lines: IO[bytes],
-    catalogue: Catalogue,
-    on_error: Callable[[RecordError], None],
-    opened: Callable[[bytes], bytes],
-) -> Iterator[Seen]:
-    for number in count(1):
-        place = Place(name, number, 1)
-        try:
-            text = lines.readline(LONGEST)
-        except (OSError, EOFError) as error:
-            on_error(RecordError(place, f"the file is broken from here: {error}"))
-            return
-        if not text:
-            return
-        if text.strip():
-            try:
-                yield _seen(opened(text), place, catalogue)
-            except RecordError as error:
-                on_error(error)
+        with unpacked(name) as file:
+            for place, text in lines(name, file, on_error):
+                try:
+                    yield _seen(opened(text), place, catalogue)
+                except RecordError as error:
+                    on_error(error)
 
 
 def _seen(text: bytes, place: Place, catalogue: Catalogue) -> Seen:
@@ -285,12 +264,3 @@ def _in_time(records: Iterator[Seen]) -> Iterator[Seen]:
             yield heapq.heappop(held)[2]
     while held:
         yield heapq.heappop(held)[2]
-
-
-def _open(name: str) -> Any:
-    if name == "-":
-        return sys.stdin.buffer
-    try:
-        return gzip.open(name, "rb") if Path(name).suffix == ".gz" else Path(name).open("rb")
-    except OSError as error:
-        raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None

@@ -13,8 +13,8 @@ from gateway.decision import Mode
 from gateway.failing import FailModes
 from gateway.language.policy import Policy
 from gateway.replay.driver import replay
+from gateway.replay.exchange import Exchange, recorded
 from gateway.replay.explain import Explanation, explain
-from gateway.replay.sources import Exchange, recorded
 from gateway.signals import Catalogue
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from gateway.errors import Place, RecordError, did_you_mean
 from gateway.facts import Answer, Cause, End, Facts, Usage
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.signals import Catalogue, View
 from gateway.values import INT, STRING, Failed, Missing, Type
 

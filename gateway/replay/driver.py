@@ -12,7 +12,7 @@ from gateway.gate import Gate
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
 from gateway.readings import rule_values
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.report.observed import NOBODY, Observed
 from gateway.signals import Catalogue
 from gateway.state.memory import MemoryState

@@ -19,7 +19,9 @@ from gateway.failing import FailModes
 from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.replay.driver import DRY_RUN_KEY, Replayed, replay
-from gateway.replay.sources import Exchange, Reader
+from gateway.replay.exchange import Exchange
+from gateway.replay.foreign.fields import DEFAULTS, Fields
+from gateway.replay.sources import Reader
 from gateway.report.counts import Counts
 from gateway.report.labels import Labels
 from gateway.sections import LARGEST_BODY
@@ -42,15 +44,17 @@ def dry_run(
     pictured: bool = False,
     on_error: Callable[[RecordError], None] | None = None,
     opened: Callable[[bytes], bytes] = bytes,
+    fields: Fields = DEFAULTS,
 ) -> tuple[Counts, Reader]:
     """Replay record files through a policy; what was counted, and the reader with its counts.
 
     decisions: where to write one audit record per exchange. against: another policy that judges the same exchanges with a state
     of its own; the report then tells the difference. warm_up: for how long (µs) from the first exchange on they are judged and
-    counted by measures and limits, but not reported. pictured: whether to gather what a page shows. Raises RecordError for a
+    counted by measures and limits, but not reported.
+    fields: of access logs. pictured: whether to gather what a page shows. Raises RecordError for a
     file that cannot be opened.
     """
-    reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error, opened)
+    reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error, opened, fields)
     counts, ends = Counts.of(policy, labels, against, pictured), None
     with decisions.open("wb") if decisions else nullcontext() as out:
         judging = [policy] if against is None else [policy, against]

@@ -26,8 +26,8 @@ from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Policy, Rule
 from gateway.quarantine import reason_of
 from gateway.readings import rule_values
+from gateway.replay.exchange import Exchange
 from gateway.replay.scene import Again, Scene, Supposed
-from gateway.replay.sources import Exchange
 from gateway.signals import Catalogue, View
 from gateway.values import parse_timestamp
 

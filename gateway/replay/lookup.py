@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 from gateway.audit.record import VERSION
 from gateway.audit.segments import record_files
 from gateway.errors import Place, RecordError
-from gateway.replay.sources import is_capture
+from gateway.replay.exchange import is_capture
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _SHAPE: Final = {

@@ -17,9 +17,10 @@ from typing import IO, Any, Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gateway.audit.stored import is_url, remote
 from gateway.errors import Place, RecordError
 from gateway.replay.compact import FACTS, REQUIRED, VERSION, Rows, columns_of
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.signals import Catalogue
 from gateway.values import Type
 
@@ -101,7 +102,7 @@ def opened(name: str, catalogue: Catalogue) -> pq.ParquetFile:
     """A file of compact records whose columns are of the catalogue's types. Raises RecordError."""
     place = Place(name)
     try:
-        file = pq.ParquetFile(name, memory_map=True)
+        file = pq.ParquetFile(remote(name) if is_url(name) else name, memory_map=not is_url(name))
     except (OSError, pa.ArrowException) as error:
         raise RecordError(place, f"cannot be read as Parquet: {error}") from None
     told_shape(file, place)

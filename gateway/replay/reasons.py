@@ -13,9 +13,9 @@ from gateway.audit.record import record
 from gateway.errors import Place, ReplayError
 from gateway.language.policy import PlanLimit
 from gateway.readings import key_of
+from gateway.replay.exchange import recorded
 from gateway.replay.explain import Explanation, explain
 from gateway.replay.played import Played
-from gateway.replay.sources import recorded
 from gateway.replay.telling import TRUTH, leaf_tree, rule_tree
 from gateway.values import Failed, Missing
 

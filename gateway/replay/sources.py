@@ -1,62 +1,69 @@
-"""Recorded exchanges, read: captures, the gateway's own audit records, compact records, told apart by their keys.
+"""Recorded exchanges, read, of whichever kind: `FORMATS` tells them apart by their keys, `_SHAPES` the files they stand in.
 
-A capture is a request as it was sent (`ts`, `path`, `headers`, `body` or `body_raw`, …); its signals are computed anew. An
-audit record (`v`, `signals`, …) brings the signal values of its day, and so does a compact one (`gateway.replay.compact`), a
-line or a row. All become `Facts` and the `Answer` that was given; a line that is none of them is counted and named.
+Captures are requests as they were sent; audit records and compact ones bring the signal values of their day. Logs of other
+programs (`gateway.replay.foreign`) tell some things only: what rests on the others is *not recorded*. All become `Facts` and
+the `Answer` that was given. What is none of them is counted and named, never passed over in silence.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gzip
+import csv
 import heapq
 import json
-import sys
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
 from typing import IO, Any, Final
 
-from gateway.audit.record import recorded_answer, recorded_signals
 from gateway.audit.segments import streams
-from gateway.errors import Place, RecordError, did_you_mean
-from gateway.facts import LONGEST_SAID, Answer, Cause, End, Facts, Freshness, Usage
+from gateway.audit.stored import BROKEN, LONGEST, is_parquet, lines, unpacked
+from gateway.errors import Place, RecordError
+from gateway.replay.captures import capture
+from gateway.replay.compact import exchange_of
+from gateway.replay.exchange import Exchange, UnansweredError, recorded
+from gateway.replay.foreign.access import envoy, nginx, of_envoy, of_nginx
+from gateway.replay.foreign.fields import DEFAULTS, Fields
+from gateway.replay.foreign.litellm import of_litellm, spend_log
+from gateway.replay.foreign.otlp import of_otlp, traces
+from gateway.replay.making import Maker
 from gateway.signals import Catalogue
-from gateway.values import parse_timestamp
-from gateway.web.intake import Body, Head, Intake
+from gateway.web.intake import Intake
 
-LONGEST: Final = 256 * 2**20
+_BETWEEN: Final = re.compile(r"[\s,\[\]]*")  # of the documents of a list, or of those one after another
 LATE_RECORDS: Final = 65_536
 LATE_CAPTURES: Final = 512
-PARQUET: Final = b"PAR1"
 NO_PARQUET: Final = "Parquet needs pyarrow; install sluicegate[columns]"
+Entry = Mapping[str, Any]
+Take = Callable[[Any, Place], Iterator[Exchange]]
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """One recorded exchange. id: derived from the record, so that a replay is repeatable.
+class Format:
+    """A kind of record. keys: what it is told by, in words. is_one: whether an entry is one. read: its exchanges."""
 
-    label: its class, if labelled. scenario: of simulated traffic, the scenario it is of.
-    """
-
-    place: Place
-    id: str
-    facts: Facts
-    answer: Answer
-    label: str | None = None
-    scenario: str | None = None
+    keys: str
+    is_one: Callable[[Entry, Fields], bool]
+    read: Callable[[Entry, Place, Maker], Iterator[Exchange]]
 
 
-class UnansweredError(RecordError):
-    """The account directory did not answer for a record: what would be said of this one and all that follow would be wrong."""
+FORMATS: Final[Mapping[str, Format]] = {
+    "audit record": Format("signals, policy", lambda e, f: "signals" in e and "policy" in e,
+                           lambda e, p, m: iter((recorded(e, p, m.catalogue),))),
+    "capture": Format("ts, method, path, headers, body", lambda e, f: "ts" in e and "headers" in e, capture),
+    "compact record": Format("compact", lambda e, f: "compact" in e, lambda e, p, m: iter((exchange_of(e, p, m.catalogue),))),
+    "OTLP trace export": Format("resourceSpans", of_otlp, traces),
+    "LiteLLM spend log": Format("request_id, call_type, startTime", of_litellm, spend_log),
+    "Envoy access log": Format("start_time, response_code", of_envoy, envoy),
+    "nginx access log": Format("msec or time_iso8601, request_method or request", of_nginx, nginx),
+}  # fmt: skip
 
 
 class Reader:
-    """Reads records. A directory that is not in memory is asked once for each credential, and says what it says now.
+    """Reads records.
 
-    on_error receives every record that cannot be read; opened puts sealed identifiers back; `read` and `unreadable` count.
+    on_error receives every record that cannot be read; opened puts sealed identifiers back; fields: what the fields of access
+    logs tell; `read` and `unreadable` count, and `passed` what is no exchange at all, by why.
     """
 
     def __init__(
@@ -65,14 +72,19 @@ class Reader:
         catalogue: Catalogue,
         on_error: Callable[[RecordError], None] | None = None,
         opened: Callable[[bytes], bytes] = bytes,
+        fields: Fields = DEFAULTS,
     ) -> None:
-        self.intake, self.catalogue, self.opened = intake, catalogue, opened
+        self.maker, self.opened = Maker(intake, catalogue, fields), opened
         self.on_error = on_error or (lambda error: None)
         self.read = self.unreadable = 0
-        self._runner: asyncio.Runner | None = None
+        self.passed = self.maker.passed
 
     def exchanges(self, paths: Iterable[str]) -> Iterator[Exchange]:
-        """The exchanges of all files and ledgers, in order of time. Raises UnansweredError where the directory fails."""
+        """The exchanges of all files and ledgers, merged by time.
+
+        Raises RecordError for a file that cannot be opened and for one whose disorder is greater than what is held back, and
+        UnansweredError where the directory fails.
+        """
         with ExitStack() as stack:
             stack.callback(self.close)
             yield from heapq.merge(*map(self._stream, streams(paths)), key=_moment)
@@ -83,172 +95,160 @@ class Reader:
             return self._rows(names[0])
         return _in_time(exchange for name in names for exchange in self._file(name))
 
-    def _file(self, name: str) -> Iterator[Exchange]:
-        try:
-            lines: IO[bytes] = _open(name)
-        except OSError as error:
-            raise RecordError(Place(name), f"cannot be read: {error.strerror}") from None
-        with lines:
-            yield from self._lines(name, lines)
-
     def _rows(self, name: str) -> Iterator[Exchange]:
         try:
             from gateway.replay.parquet import exchanges  # an extra: only where Parquet is read
         except ImportError:
             raise RecordError(Place(name), NO_PARQUET) from None
-        for exchange in exchanges(name, self.catalogue):
+        for exchange in exchanges(name, self.maker.catalogue):
             self.read += 1
             yield exchange
 
-    def _lines(self, name: str, lines: IO[bytes]) -> Iterator[Exchange]:
-        number = 0
-        while True:
-            number += 1
-            place = Place(name, number, 1)
-            try:
-                text = lines.readline(LONGEST)
-            except (OSError, EOFError) as error:
-                self._unreadable(RecordError(place, f"the file is broken from here: {error}"))
+    def _file(self, name: str) -> Iterator[Exchange]:
+        with unpacked(name) as file:
+            found = lines(name, file, self._unreadable)
+            first = next(found, None)
+            if first is None:
                 return
-            if not text:
-                return
-            if not text.strip():
-                continue
-            try:
-                exchange = self._exchange(text, place)
-            except UnansweredError:
-                raise
-            except RecordError as error:
-                self._unreadable(error)
-                continue
-            self.read += 1
-            yield exchange
+            shape = next(shape for is_one, shape in _SHAPES if is_one(first[1]))
+            for place, entry in shape(first, found, file, self._unreadable):
+                yield from self._taken(entry, place)
+
+    def _taken(self, entry: object, place: Place) -> Iterator[Exchange]:
+        """The exchanges of what stands at a place; what cannot be read is counted and named."""
+        try:
+            for exchange in self._exchanges(entry, place):
+                self.read += 1
+                yield exchange
+        except UnansweredError:
+            raise
+        except RecordError as error:
+            self._unreadable(error)
 
     def exchange(self, text: bytes, place: Place) -> Exchange:
-        """The exchange of one line. Raises RecordError."""
+        """The exchange of one line. Raises RecordError, also where it holds none or several."""
         try:
-            return self._exchange(text, place)
+            found = list(self._exchanges(text, place))
         finally:
             self.close()
+        if len(found) != 1:
+            raise RecordError(place, f"holds {len(found)} exchanges, not one")
+        return found[0]
 
-    def _exchange(self, text: bytes, place: Place) -> Exchange:
-        try:
-            entry = json.loads(self.opened(text))
-        except (ValueError, RecursionError) as error:
-            raise RecordError(place, f"is not JSON: {error}") from None
+    def _exchanges(self, found: object, place: Place) -> Iterator[Exchange]:
+        """The exchanges of a line's bytes, or of an entry that is parsed already. Raises RecordError."""
+        entry = self._parsed(found, place) if isinstance(found, bytes) else found
         if not isinstance(entry, dict):
             raise RecordError(place, "is not a JSON object")
+        fields = self.maker.fields
+        format_ = next((one for one in FORMATS.values() if one.is_one(entry, fields)), None)
+        if format_ is None:
+            raise RecordError(place, _none_of_them())
         try:
-            if "signals" in entry and "policy" in entry:
-                return recorded(entry, place, self.catalogue)
-            if "ts" in entry and "headers" in entry:
-                return self._capture(entry, place)
-            if "compact" in entry:
-                from gateway.replay.compact import exchange_of  # stands on this module
-
-                return exchange_of(entry, place, self.catalogue)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            yield from format_.read(entry, place, self.maker)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise RecordError(place, f"is not a whole record: {type(error).__name__}: {error}") from None
-        known = "a capture (ts, method, path, headers, body), an audit record (signals, policy) nor a compact one (compact)"
-        raise RecordError(place, f"is neither {known}")
+
+    def _parsed(self, text: bytes, place: Place) -> object:
+        try:
+            return json.loads(self.opened(text))
+        except (ValueError, RecursionError) as error:
+            zeros = "; it holds NUL bytes, as a crash leaves them: cut them out" if b"\0" in text else ""
+            raise RecordError(place, f"is not JSON: {error}{zeros}") from None
 
     def _unreadable(self, error: RecordError) -> None:
         self.unreadable += 1
         self.on_error(error)
 
-    def _capture(self, entry: Mapping[str, Any], place: Place) -> Exchange:
-        path, _, query = str(entry["path"]).partition("?")
-        connection = entry.get("conn")
-        if connection is not None and "run" in entry:
-            connection = f"{entry['run']}:{connection}"
-        head = Head(
-            method=str(entry["method"]), path=path, query=query,
-            http_version=str(entry.get("http_version", "1.1")).removeprefix("HTTP/"),
-            headers=tuple((str(name).lower(), str(value)) for name, value in entry["headers"]),
-            peer=entry.get("client_ip"), connection=str(connection) if connection is not None else None,
-        )  # fmt: skip
-        raw = entry["body_raw"].encode("utf-8", "surrogateescape") if isinstance(entry.get("body_raw"), str) else None
-        document = None if raw is not None else entry.get("body")
-        size = len(raw) if raw is not None else int(head.header("content-length") or 0)
-        at, account = parse_timestamp(entry["ts"]), self._account(entry)
-        cause = Cause.BODY_TOO_LARGE if size > self.intake.largest else None
-        facts = self.intake.facts(head, Body(raw=raw, document=document, size=size, cause=cause), at, account)
-        if self.intake.must_ask(facts):
-            facts = self._looked_up(head, facts, place)
-        label, scenario = entry.get("label"), entry.get("scenario")
-        return Exchange(place, _id(place, text=entry), facts, self._answer(entry, head), label, scenario)
-
-    def _looked_up(self, head: Head, facts: Facts, place: Place) -> Facts:
-        """The facts with what the directory says of their credential now. Raises UnansweredError."""
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        facts, lookup = self._runner.run(self.intake.look_up(head, facts)), self.intake.registry.lookup
-        if facts.looked_up is not None and facts.looked_up.freshness is Freshness.UNAVAILABLE and lookup is not None:
-            raise UnansweredError(place, f"the account directory did not answer: {lookup.health()['problem']}")
-        return facts
-
     def close(self) -> None:
         """Let go of the directory's connections."""
-        runner, self._runner = self._runner, None
-        if runner is not None and self.intake.registry.lookup is not None:
-            with runner:
-                runner.run(self.intake.registry.lookup.close())
-
-    def _account(self, entry: Mapping[str, Any]) -> Mapping[str, object] | None:
-        """The account a capture states: an id or a mapping of `account.*`; else its client and upstream key make one."""
-        given = entry.get("account")
-        if isinstance(given, Mapping):
-            named = {str(name).removeprefix("account."): value for name, value in given.items()}
-            return {name: self._account_value(name, value) for name, value in named.items()}
-        if given is not None:
-            return {"id": str(given)}
-        if "client" in entry:
-            key = entry.get("upstream_key")
-            return {"id": str(entry["client"]) if key is None else f"{entry['client']}#{key}"}
-        return None
-
-    def _account_value(self, name: str, value: object) -> object:
-        if name == "created":
-            return parse_timestamp(value)
-        signal = self.catalogue.get(f"account.{name}")
-        if signal is None:
-            known = [known.removeprefix("account.") for known in self.catalogue if known.startswith("account.")]
-            raise ValueError(f"unknown account value '{name}'; {did_you_mean(name, known)}")
-        return signal.type.parse(value)
-
-    def _answer(self, entry: Mapping[str, Any], head: Head) -> Answer:
-        response = entry.get("response") or {}
-        usage = response.get("usage")
-        found = self.intake.route(head)
-        used = found[0].usage({"usage": usage}, Usage()) if found and isinstance(usage, dict) else Usage()
-        status, end = response.get("status", entry.get("status")), End(response.get("end", "complete"))
-        said, issued = response.get("text", entry.get("resp")), response.get("issued")
-        return Answer(
-            status=status, usage=used, end=end, model=response.get("model"),
-            said=said[:LONGEST_SAID] if isinstance(said, str) else "",
-            issued=tuple(one for one in issued if isinstance(one, str)) if isinstance(issued, list) else (),
-        )  # fmt: skip
+        self.maker.close()
 
 
-def recorded(entry: Mapping[str, Any], place: Place, catalogue: Catalogue) -> Exchange:
-    """The exchange of an audit record, with the signal values of its day. Raises what a part of the wrong kind raises."""
-    exchange = entry["exchange"]
-    facts = Facts(
-        at=parse_timestamp(entry["at"]), method=exchange["method"], path=exchange["path"],
-        http_version=exchange.get("http_version", "1.1"), protocol=exchange.get("protocol"), route=exchange.get("route"),
-        size=exchange.get("size", 0), seen=exchange.get("seen"),
-        cause=Cause(exchange["cause"]) if "cause" in exchange else None, recorded=recorded_signals(entry, catalogue),
-    )  # fmt: skip
-    answered = entry.get("answer", {})
-    answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
-                    answered.get("model"), events=answered.get("events", 0),
-                    recorded=recorded_answer(entry, catalogue))  # fmt: skip
-    return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
+def _none_of_them() -> str:
+    *others, last = [f"{'an' if name[0] in 'aeAEO' else 'a'} {name} ({one.keys})" for name, one in FORMATS.items()]
+    return f"is neither {', '.join(others)} nor {last}; access logs with other fields are read with --fields FILE"
 
 
-def is_capture(entry: object) -> bool:
-    """Whether a line holds a captured request, not an audit record."""
-    return isinstance(entry, dict) and "signals" not in entry and "headers" in entry
+Found = Iterator[tuple[Place, Any]]
+Line = tuple[Place, bytes]
+
+
+def _json_lines(first: Line, rest: Iterator[Line], file: IO[bytes], on_error: Callable[[RecordError], None]) -> Found:
+    """One record a line."""
+    yield first
+    yield from rest
+
+
+def _document(first: Line, rest: Iterator[Line], file: IO[bytes], on_error: Callable[[RecordError], None]) -> Found:
+    """JSON that is laid out over several lines, or is one list: documents one after another, of `LONGEST` bytes at most."""
+    place, text = first
+    try:
+        held = text + file.read(LONGEST)
+    except BROKEN as error:
+        on_error(RecordError(place, f"the file is broken: {error}"))
+        return
+    if len(held) >= LONGEST:
+        on_error(RecordError(place, f"is one document of more than {LONGEST // 2**20} MiB; write one record a line (jq -c .)"))
+        return
+    line, at, decoder = place.line, 0, json.JSONDecoder()
+    try:
+        whole = held.decode()
+        while (start := _BETWEEN.match(whole, at).end()) < len(whole):  # type: ignore[union-attr]  # it matches nothing, too
+            line += whole.count("\n", at, start)
+            found, end = decoder.raw_decode(whole, start)
+            yield Place(place.path, line, 1), found
+            line, at = line + whole.count("\n", start, end), end
+    except json.JSONDecodeError as error:
+        broken = Place(place.path, place.line + error.lineno - 1, error.colno)
+        on_error(RecordError(broken, f"is not JSON: {error.msg}; what follows was not read"))
+    except (ValueError, RecursionError) as error:
+        on_error(RecordError(place, f"is not JSON: {error}"))
+
+
+def _table(first: Line, rest: Iterator[Line], file: IO[bytes], on_error: Callable[[RecordError], None]) -> Found:
+    """CSV with a line of names."""
+    place = first[0]
+    csv.field_size_limit(LONGEST)  # a spend log holds a whole request in one field; the library's bound is 128 KiB
+    texts = (line.decode("utf-8", "surrogateescape") for line in _with_blank(first, file))
+    rows = csv.reader(texts)
+    names = next(rows)
+    while True:
+        here = Place(place.path, place.line + rows.line_num, 1)
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except (csv.Error, *BROKEN) as error:
+            on_error(RecordError(here, f"is no row of CSV: {error}"))
+            return
+        if len(row) == len(names):
+            yield here, dict(zip(names, row, strict=True))
+        elif row:
+            on_error(RecordError(here, f"has {len(row)} fields, but {len(names)} are named in line {place.line}"))
+
+
+def _with_blank(first: Line, file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a table: within quotes blank ones count."""
+    yield first[1]
+    while line := file.readline(LONGEST):
+        yield line
+
+
+Shape = Callable[[Line, Iterator[Line], IO[bytes], Callable[[RecordError], None]], Found]
+
+
+def _opens(text: bytes) -> bool:
+    """Whether a first line begins a document that goes on in the next line, or is a list."""
+    text = text.strip()
+    return text.startswith(b"[") or (text.startswith(b"{") and text.endswith((b"{", b"[", b",")))
+
+
+_SHAPES: Final[tuple[tuple[Callable[[bytes], bool], Shape], ...]] = (
+    (_opens, _document),
+    (lambda text: b"request_id" in text and b"startTime" in text and text.lstrip()[:1] not in (b"{", b""), _table),
+    (lambda text: True, _json_lines),
+)
 
 
 def _moment(exchange: Exchange) -> int:
@@ -256,38 +256,22 @@ def _moment(exchange: Exchange) -> int:
 
 
 def _in_time(exchanges: Iterator[Exchange]) -> Iterator[Exchange]:
-    """One file in order of time: audit records are written when their answers end, so long streams come late.
+    """One file in order of time: records are written when their answers end, so those of long streams come late.
 
-    Held back are at most `LATE_RECORDS` audit records, or `LATE_CAPTURES` captures, which carry whole prompts.
+    Held back are at most `LATE_RECORDS` records, or `LATE_CAPTURES` captures, which carry whole prompts. Raises RecordError for
+    one that comes later still: measures would count it at the wrong time.
     """
     held: list[tuple[int, int, Exchange]] = []
+    before: int | None = None
     for number, exchange in enumerate(exchanges):
+        most = LATE_RECORDS if exchange.facts.recorded is not None else LATE_CAPTURES
+        if before is not None and _moment(exchange) < before:
+            raise RecordError(
+                exchange.place, f"is earlier than one more than {most:,} records before it; sort the file by time"
+            )
         heapq.heappush(held, (_moment(exchange), number, exchange))
-        if len(held) > (LATE_RECORDS if exchange.facts.recorded is not None else LATE_CAPTURES):
-            yield heapq.heappop(held)[2]
+        if len(held) > most:
+            before, _, found = heapq.heappop(held)
+            yield found
     while held:
         yield heapq.heappop(held)[2]
-
-
-def _open(name: str) -> Any:
-    if name == "-":
-        return sys.stdin.buffer
-    path = Path(name)
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    if path.suffix == ".zst":
-        raise RecordError(Place(name), f"{path.suffix} records are not read yet; unpack to .jsonl or .jsonl.gz")
-    return path.open("rb")
-
-
-def is_parquet(name: str) -> bool:
-    """Whether a file is Parquet, by its first bytes; what is no file is not. Raises OSError."""
-    if not Path(name).is_file():
-        return False
-    with Path(name).open("rb") as file:
-        return file.read(len(PARQUET)) == PARQUET
-
-
-def _id(place: Place, text: Mapping[str, Any]) -> str:
-    named = f"{Path(place.path).name}:{place.line}:{text['ts']}"
-    return blake2b(named.encode(), digest_size=16).hexdigest()

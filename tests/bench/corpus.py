@@ -27,7 +27,8 @@ from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.replay.driver import replay
-from gateway.replay.sources import Exchange, Reader
+from gateway.replay.exchange import Exchange
+from gateway.replay.sources import Reader
 from gateway.values import parse_duration
 from gateway.web.intake import Intake
 

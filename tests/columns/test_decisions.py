@@ -19,8 +19,8 @@ from gateway.language.policy import Policy
 from gateway.registry import load
 from gateway.replay.compact import columns_of, row_of
 from gateway.replay.dry_run import dry_run as by_events
+from gateway.replay.exchange import Exchange
 from gateway.replay.parquet import Writer, shape
-from gateway.replay.sources import Exchange
 from gateway.values import SECOND, Failed, Missing
 from tests import strategies as world
 from tests.judging import CATALOGUE, START, policy

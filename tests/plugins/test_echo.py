@@ -18,7 +18,7 @@ from gateway.plugins.protocols.anthropic import Anthropic
 from gateway.plugins.protocols.gemini import Gemini
 from gateway.plugins.protocols.openai import OpenAI
 from gateway.protocol import Heard, Hearing
-from gateway.replay.sources import recorded
+from gateway.replay.exchange import recorded
 from gateway.values import SECOND, Missing
 from gateway.web.tap import Tap
 from tests.judging import CATALOGUE, START, policy

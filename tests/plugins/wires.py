@@ -16,7 +16,7 @@ from gateway.language.compile import load as load_policy
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.replay.driver import Replayed, replay
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.signals import View
 from gateway.values import SECOND
 from gateway.web.intake import Body, Head, Intake

@@ -21,8 +21,9 @@ from gateway.language.compile import load
 from gateway.registry import load as load_registry
 from gateway.replay.compact import FACTS, columns_of, exchange_of, row_of
 from gateway.replay.driver import replay
+from gateway.replay.exchange import Exchange
 from gateway.replay.parquet import Writer, shape
-from gateway.replay.sources import Exchange, Reader
+from gateway.replay.sources import Reader
 from gateway.signals import View
 from gateway.values import Failed, Missing
 from gateway.web.intake import Intake

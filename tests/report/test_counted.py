@@ -13,7 +13,7 @@ from rich.console import Console
 from gateway.errors import Place
 from gateway.facts import Answer, Cause, Facts
 from gateway.replay.driver import replay
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.report.counted import COUNTED, Report
 from gateway.report.labels import Labels
 from gateway.report.printing import show, write

@@ -9,7 +9,7 @@ from gateway.errors import Place
 from gateway.facts import Answer
 from gateway.language.policy import Policy
 from gateway.replay.driver import replay
-from gateway.replay.sources import Exchange
+from gateway.replay.exchange import Exchange
 from gateway.report.counts import Counts
 from gateway.report.labels import Labels
 from gateway.values import SECOND
