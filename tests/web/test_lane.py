@@ -25,7 +25,7 @@ USAGE = {"input_tokens": 3, "output_tokens": 4}
 
 @pytest.fixture(scope="module")
 def _gateway(host: str, keeping: Keeping, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    settings = f"upstreams: {{openai: {{url: {keeping.url}, read: 2s}}}}\n"
+    settings = f"upstreams: {{openai: {{url: {keeping.url}, read: 2s}}}}\nclients: {{idle: 5s}}\n"
     with gateway(tmp_path_factory.mktemp("lane"), settings, PACK, host) as running:
         yield running
 
