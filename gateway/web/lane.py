@@ -20,6 +20,7 @@ import httptools
 from gateway.web.exchange import Exchange
 from gateway.web.heads import SAID_ANEW, Known, lines_of
 from gateway.web.intake import Head, Told
+from gateway.web.link import Broke
 from gateway.web.server import Protocol, untaken
 from gateway.web.service import Service
 from gateway.web.turn import Turn
@@ -77,6 +78,13 @@ class Lane(Protocol):
         return (
             cycle is None or cycle.response_complete or (isinstance(cycle, Turn) and cycle is self._front and cycle.awaits_body)
         )
+
+    def stop(self) -> None:
+        """The process ends: a request that is held back is not sent any more, and its client is told so."""
+        front = self._front
+        if isinstance(front, Turn) and front.delaying is not None and not front.response_complete:
+            front.delaying.cancel()
+            front.broken(Broke.STOPPED)
 
     def stuck(self, now: float) -> bool:
         """Whether the client has taken too little for too long of what is to be sent, what is left of the last answer included.

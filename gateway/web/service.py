@@ -106,8 +106,9 @@ class Service:
         return True
 
     def stop(self) -> None:
-        """Wait no more for clients whose turn it is to send."""
+        """Wait no more for clients whose turn it is to send, and hold no request back."""
         for lane in list(self.connections):
+            lane.stop()
             if lane.waits:
                 lane.transport.close()
 

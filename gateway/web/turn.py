@@ -42,7 +42,7 @@ class Turn(Caller, Steps):
     response_complete = begun = False
     received = 0
     _gone = _chunked = _too_large = _head_out = False
-    _timer: asyncio.TimerHandle | None = None
+    delaying: asyncio.TimerHandle | None = None
 
     def __init__(self, lane: Lane, exchange: Exchange, known: Known) -> None:
         self.lane, self.exchange = lane, exchange
@@ -110,8 +110,8 @@ class Turn(Caller, Steps):
         self._gone = True
         if self.response_complete:
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.delaying is not None:
+            self.delaying.cancel()
         self.hang_up()
         self._guarded(self._settle_gone)
 
@@ -152,12 +152,12 @@ class Turn(Caller, Steps):
         elif self._gone:
             self._settle_gone()
         elif plan.delay:
-            self._timer = self.lane.loop.call_later(plan.delay / SECOND, self._guarded, self._forward, plan)
+            self.delaying = self.lane.loop.call_later(plan.delay / SECOND, self._guarded, self._forward, plan)
         else:
             self._forward(plan)
 
     def _forward(self, plan: Forward) -> None:
-        exchange = self.exchange
+        exchange, self.delaying = self.exchange, None
         pool = self.lane.service.pools.get(exchange.dialect.name) if exchange.dialect else None
         if not isinstance(pool, Pool):
             self._fail(FAILURES[pool])

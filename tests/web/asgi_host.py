@@ -22,6 +22,7 @@ def main(file: Path) -> None:
     config = uvicorn.Config(
         process.app, host=settings.host, port=settings.port, http=protocol_for(settings.settings["client_address"]), ws="none",
         proxy_headers=False, log_level="warning", access_log=False, server_header=False, date_header=False,
+        timeout_keep_alive=round(process.service.waits.idle),
     )  # fmt: skip
     Stopping(config, process).run()
 

@@ -111,16 +111,17 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, settings: str, pack: str, host: str = LANE) -> Iterator[Gateway]:
+def gateway(folder: Path, settings: str, pack: str, host: str = LANE, *, bundled: bool = True) -> Iterator[Gateway]:
     """A gateway of these settings (gateway.yaml without listen and policy) and this pack, next to the bundled ones.
 
-    host: the lane, as `sluice serve` has it, or the raw ASGI host for every request.
+    host: the lane, as `sluice serve` has it, or the raw ASGI host for every request. bundled: without them, load is not judged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     (folder / "pack.yaml").write_text(pack)
+    packs = f"[pack.yaml, {ROOT}/rules]" if bundled else "[pack.yaml]"
     shown = "" if "audit:" in settings else "audit: {identifiers: plain}\n"
-    (folder / "gateway.yaml").write_text(f"listen: 127.0.0.1:{port}\npolicy: [pack.yaml, {ROOT}/rules]\n{shown}{settings}")
+    (folder / "gateway.yaml").write_text(f"listen: 127.0.0.1:{port}\npolicy: {packs}\n{shown}{settings}")
     arguments = [*_COMMANDS[host], str(folder / "gateway.yaml")]
     with process(arguments, f"http://127.0.0.1:{port}/healthz", folder / "stderr") as running:
         yield Gateway(port, folder, running)

@@ -117,3 +117,18 @@ def test_it_serves_on_while_it_is_announced(host: str, faulty: Faulty, tmp_path:
         assert answer.status_code == 200
         assert 1.4 < ended(running, began) < 5
     assert told(running) == ["complete"]
+
+
+def test_a_request_that_is_held_back_is_not_sent_any_more(faulty: Faulty, tmp_path: Path) -> None:
+    pack = PACK.replace("hold: 300ms", "hold: 10s")
+    settings = f"upstreams: {{openai: {{url: {faulty.url}}}}}\nstop: {{grace: 200ms}}\n"
+    with gateway(tmp_path, settings, pack) as running:
+        held = Asking(f"{running.url}{CHAT}?do=plain_json", False, "delayed")
+        time.sleep(2.0)
+        began = time.monotonic()
+        running.process.terminate()
+        status, said = held.end()
+        took = ended(running, began)
+    assert (status, json.loads(said)["error"]["code"]) == (503, "gateway-stopping")
+    assert took < 7, "it is not waited for"
+    assert told(running) == ["stopped"]
