@@ -86,14 +86,18 @@ def test_nothing_speaks_past_them() -> None:
 
 
 def test_an_incident_is_one_line(log: Log, stream: io.StringIO) -> None:
-    report("directory.unavailable", "two\nlines\ud800", decision="d1", trace="t1")
+    report("directory.unavailable", "two\nlinesé", decision="d1", trace="t1")
     (line,) = lines(stream)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("at")))
     assert line.pop("pid")
     assert line == {
-        "level": "warning", "incident": "directory.unavailable", "text": "two\nlines\ud800", "decision": "d1", "trace": "t1",
+        "level": "warning", "incident": "directory.unavailable", "text": "two\nlinesé", "decision": "d1", "trace": "t1",
     }  # fmt: skip
     assert stream.getvalue().count("\n") == 1
+
+
+def test_half_a_surrogate_pair_can_be_written(log: Log) -> None:
+    assert "\\ud800" in log.format(logging.makeLogRecord({"name": f"{ROOT}.defect", "msg": "half \ud800", "levelno": 40}))
 
 
 def test_an_exception_says_where_and_not_what(log: Log, stream: io.StringIO) -> None:
