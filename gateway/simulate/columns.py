@@ -152,7 +152,10 @@ class Compacting:
 
 
 def _words(words: Sequence[str], places: Numbers) -> Any:
-    return pa.DictionaryArray.from_arrays(pa.array(places.astype(np.int32)), pa.array(list(words)))
+    """A column of words by their places. Each stands in its dictionary once, or Parquet would write it out row by row."""
+    known = {word: place for place, word in enumerate(dict.fromkeys(words))}
+    codes = np.asarray([known[word] for word in words], dtype=np.int32)[places]
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(known)))
 
 
 def _digits(texts: Any) -> Any:

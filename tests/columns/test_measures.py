@@ -129,7 +129,7 @@ def test_where_the_state_pushes_keys_out_columns_say_so(
     try:
         ours = by_columns(measure, rows, size, most)
     except NotInColumnsError:
-        assert len({number for number, _ in networks}) > 1
+        assert len(networks) > 1  # early at times, never late
     else:
         assert ours == by_state(measure, rows, most)
 

@@ -123,7 +123,7 @@ def test_account_values_that_a_record_states() -> None:
     assert (found.get("account.id"), found.get("account.org"), found.get("account.age")) == ("x", "x", 5 * DAY)
 
 
-def test_an_edit_is_picked_up_and_a_broken_one_keeps_the_last_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edit_is_picked_up_and_a_broken_one_keeps_the_last_good(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = directory(tmp_path, entry("sk-1", "id: before"))
     found = FileDirectory(file, KEY)
     directory(tmp_path, entry("sk-1", "id: after-the-edit"))
@@ -138,7 +138,7 @@ def test_an_edit_is_picked_up_and_a_broken_one_keeps_the_last_good(tmp_path: Pat
     assert found.health()["problem"] == (
         f"{file}:1:17: cannot be read (standard error says why); the last good one stays in use"
     )
-    assert "accounts.yaml:1:17: id must be a single value, not nothing" in capsys.readouterr().err
+    assert "accounts.yaml:1:17: id must be a single value, not nothing" in caplog.text
     directory(tmp_path, entry("sk-1", "id: mended"))
     found.refresh()
     assert found.health()["problem"] == ""

@@ -61,6 +61,12 @@ async def until(server: Server, slots: int) -> None:
     raise AssertionError(f"{held(server)} slots held, not {slots}")
 
 
+async def rested(state: RedisState) -> None:
+    """Once the breaker lets one find out whether Redis is back."""
+    while not state.breaker.free:  # noqa: ASYNC110 - nothing tells when it has rested
+        await asyncio.sleep(0.02)
+
+
 async def statuses(gate: Gate, *accounts: str) -> list[int]:
     found = []
     for account in accounts:
@@ -102,6 +108,7 @@ def test_a_lease_is_given_back_later_where_settling_found_no_redis_either(own_re
             await gate.settle_remote(judgement, Answer())
         assert all(own_redis.where in judgement.settle_error for judgement in judgements)
         own_redis.resume()
+        await rested(state)
         assert await statuses(gate, "other", "acme", "acme") == [200, 200, 200]
         assert held(own_redis) == 0
 
@@ -119,6 +126,7 @@ def test_the_end_of_an_exchange_that_redis_did_not_hear_of_frees_its_slot_later(
         assert await statuses(gate, "other") == [503]
         await asyncio.gather(*(gate.settle_remote(judgement, Answer()) for judgement in judgements))
         own_redis.resume()
+        await rested(state)
         assert await statuses(gate, "other", "other") == [200, 200]
         assert [held(own_redis, account) for account in accounts] == [0, 0, 0, 0]
 
@@ -133,6 +141,7 @@ def test_a_redis_that_died_with_its_leases_is_owed_nothing_that_hurts(own_redis:
         assert await statuses(gate, "acme", "acme") == [503, 503]
         await gate.settle_remote(judgement, Answer())
         own_redis.start()
+        await rested(state)
         both = [await gate.judge_remote(sent()) for _ in range(2)]
         assert [one.outcome.refusal for one in both] == [None, None]
         assert held(own_redis) == 2
