@@ -74,7 +74,8 @@ class Found:
 
 
 UNLISTED: Final = Found()
-RESTING: Final = Found(*[Missing("the geo database is damaged, and not asked for a while")] * 4)
+_RESTS: Final = Missing("the geo database is damaged, and not asked for a while")
+RESTING: Final = Found(_RESTS, _RESTS, _RESTS, _RESTS)
 UNLISTED_IPV6: Final = Found(IPV4_ONLY, IPV4_ONLY, IPV4_ONLY, IPV4_ONLY)
 
 

@@ -32,7 +32,7 @@ def kin(frame: str, seed: int) -> str:
 
     Of a long frame the first `MOST_WORDS` words are looked at. Linear in their number.
     """
-    words = [*set(_WORDS.findall(frame if len(frame) < 2 * MOST_WORDS else _begin(frame)))]
+    words: list[str] = [*set(_WORDS.findall(frame if len(frame) < 2 * MOST_WORDS else _begin(frame)))]
     if not words:
         return frame
     hashes = [*map(_hashed, words, repeat(seed))]
