@@ -23,7 +23,6 @@ def test_threads_share_none() -> None:
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_has_its_own() -> None:
     source = Randomness(16)
