@@ -41,6 +41,7 @@ INCIDENTS: Final = {
     "audit.refused": Incident(ERROR, "audit records were not written, or not as they should be"),
     "audit.written": Incident(INFO, "audit records that were held are written"),
     "metrics.lost": Incident(WARNING, "metrics could not be sent to their OTLP endpoint"),
+    "admin.guessed": Incident(WARNING, "many requests with wrong tokens reach the admin listener", 1),
     "usage.not-read": Incident(ERROR, "a protocol broke on an answer: its usage is not counted"),
     "client.refused": Incident(WARNING, "bytes of a client are no request that may be passed on; its connection is closed"),
     "defect": Incident(ERROR, "something of this program, or of a plugin, broke; the request was answered and settled"),

@@ -1,8 +1,8 @@
 """Who may ask: bearer tokens with names and roles, and how often.
 
-Tokens are compared by their hashes, in constant time, all of them each time. Requests are counted by token; those that bring
-none, or a wrong one, are counted together, whatever addresses they come from, so that nothing here is keyed by what a stranger
-chooses and nobody can lock a good token out. Both are windows of the `limits` library, in this process.
+Tokens are compared by their hashes, in constant time, all of them each time. Requests are counted by token; wrong tokens are
+counted together, whatever addresses they come from, so that nothing here is keyed by what a stranger chooses and nobody locks a
+good token out. Who brings none guesses nothing and is not counted. Both are windows of the `limits` library, in this process.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from gateway.incidents import report
 from gateway.sections import Role
 
-FAILURES: Final = 60  # a minute, of everybody who brings no good token
+GUESSES: Final = 60  # wrong tokens a minute, of everybody
+MINUTE: Final = 60  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Access:
     def __init__(self, tokens: Iterable[Token], rate: int) -> None:
         self._tokens = tuple(tokens)
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
-        self._rate, self._failures = RateLimitItemPerMinute(rate), RateLimitItemPerMinute(FAILURES)
+        self._rate, self._guesses = RateLimitItemPerMinute(rate), RateLimitItemPerMinute(GUESSES)
 
     def token(self, header: str) -> Token | None:
         """Whose token an `Authorization` header bears; None for nobody's."""
@@ -52,8 +54,13 @@ class Access:
                 found = token
         return found if scheme.lower() == "bearer" else None
 
-    def admits(self, token: Token | None) -> bool:
-        """Count one request of this token, or of a stranger; False where there were too many in this minute."""
-        if token is None:
-            return self._limiter.hit(self._failures, "strangers")
+    def admits(self, token: Token) -> bool:
+        """Count one request of this token; False where there were too many in this minute."""
         return self._limiter.hit(self._rate, "token", token.name)
+
+    def guessed(self) -> bool:
+        """Count one wrong token; False where there were too many in this minute. Operators are told of such a minute."""
+        if self._limiter.hit(self._guesses, "guesses"):
+            return True
+        report("admin.guessed", f"more than {GUESSES} requests with wrong tokens in a minute")
+        return False

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.admin.access import Access, Token
+from gateway.admin.access import MINUTE, Access, Token
 from gateway.admin.desk import Desk
 from gateway.admin.openapi import PROBLEM, document
 from gateway.admin.operations import OPERATIONS, Operation
@@ -32,6 +32,7 @@ from gateway.sections import Role
 
 LARGEST: Final = 65_536
 _TITLES: Final = {404: "There is nothing here", 405: "This is not done here", 413: "The body is too large"}
+_LATER: Final = {"retry-after": str(MINUTE)}
 _JSON: Final = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -54,7 +55,11 @@ def admin_app(desk: Desk, access: Access, version: str) -> Starlette:
 
 
 class Door:
-    """Lets in who brings a good token and does not ask too often; what comes in carries `token` in its state."""
+    """Lets in who brings a good token and does not ask too often; what comes in carries `token` in its state.
+
+    A stranger gets 401 at any rate, which is true however often it is asked. Where wrong tokens come too often the answer names
+    a time to wait for and the connection ends with it; a good token is taken all the while.
+    """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
@@ -62,11 +67,14 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        token = self.access.token(Request(scope).headers.get("authorization", ""))
-        if not self.access.admits(token):
-            answer = _problem(429, "Too often in this minute", headers={"retry-after": "60"})
-        elif token is None:
-            answer = _problem(401, "A token is needed, as Authorization: Bearer …", headers={"www-authenticate": "Bearer"})
+        offered = Request(scope).headers.get("authorization", "")
+        token = self.access.token(offered)
+        if token is None:
+            wait = {} if not offered or self.access.guessed() else {**_LATER, "connection": "close"}
+            told = {"www-authenticate": "Bearer", **wait}
+            answer = _problem(401, "A token is needed, as Authorization: Bearer …", headers=told)
+        elif not self.access.admits(token):
+            answer = _problem(429, "Too often in this minute", headers=_LATER)
         else:
             scope.setdefault("state", {})["token"] = token
             return await self.app(scope, receive, send)

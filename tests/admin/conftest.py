@@ -39,13 +39,13 @@ class Administered:
 
 
 @contextlib.contextmanager
-def administered(folder: Path, stub: str, more: str = "", pack: str = PACK) -> Iterator[Administered]:
+def administered(folder: Path, stub: str, more: str = "", pack: str = PACK, rate: int = 100_000) -> Iterator[Administered]:
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "operator").write_text(OPERATOR)
     settings = (
         f"upstreams: {{openai: {{url: {stub}}}, anthropic: {{url: {stub}}}}}\n"
-        f"admin: {{listen: '127.0.0.1:{port}', rate: 100000, tokens: {{oncall: {{token: {{file: operator}}, role: operate}},"
+        f"admin: {{listen: '127.0.0.1:{port}', rate: {rate}, tokens: {{oncall: {{token: {{file: operator}}, role: operate}},"
         f" dashboards: {{token: {READER}}}}}}}\n{more}"
     )
     with gateway(folder, settings, pack) as running:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.admin.access import GUESSES
 from gateway.admin.operations import OPERATIONS
 from gateway.config import load_config
 from gateway.errors import ConfigError
@@ -36,9 +37,25 @@ def test_strangers_learn_nothing_and_wait(stub: str, tmp_path: Path) -> None:
     with administered(tmp_path, stub) as admin:
         told = {admin.ask(path, token=None).text for path in ("/health", "/nothing", "/halt")}
         assert len(told) == 1
-        answers = [admin.ask("/health", token=None).status_code for _ in range(60)]
-        assert answers[-1] == 429 and answers[0] == 401
+        guesses = [admin.ask("/health", token=f"wrong-token-0123456789-{guess:08d}") for guess in range(2 * GUESSES + 1)]
+        assert {one.status_code for one in guesses} == {401}
+        late = next(one for one in guesses if "retry-after" in one.headers)  # a minute may have ended between them
+        assert (late.headers["retry-after"], late.headers["connection"]) == ("60", "close")
+        assert "retry-after" not in guesses[0].headers
+        none = admin.ask("/health", token=None)
+        assert none.status_code == 401 and "retry-after" not in none.headers  # who guesses nothing need not wait
         assert admin.ask("/health").status_code == 200  # a good token is not locked out
+        assert "admin.guessed" in admin.gateway.errors
+
+
+def test_a_token_that_asks_too_often_waits(stub: str, tmp_path: Path) -> None:
+    from tests.admin.conftest import administered
+
+    with administered(tmp_path, stub, rate=3) as admin:
+        answers = [admin.ask("/halt") for _ in range(7)]  # of two minutes at most
+        late = next(one for one in answers if one.status_code != 200)
+        assert (late.status_code, late.headers["retry-after"]) == (429, "60")
+        assert admin.ask("/halt", token=OPERATOR).status_code == 200
 
 
 def test_a_reader_orders_nothing(admin: Administered) -> None:
