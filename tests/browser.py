@@ -37,6 +37,8 @@ def browser(profile: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(program("chromedriver")))
     try:
+        driver.get("data:,")  # leaves the browser's own first page, whose requests are none of the tests'
+        requests(driver)
         yield driver
     finally:
         driver.quit()

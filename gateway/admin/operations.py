@@ -6,26 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway.admin import shapes
 from gateway.admin.access import Token
 from gateway.admin.desk import Desk
-from gateway.admin.shapes import (
-    AccountsAnswer,
-    AccountTold,
-    Asked,
-    DecisionsAnswer,
-    HaltAnswer,
-    Lifting,
-    OneAccount,
-    OneDecision,
-    OneRule,
-    Order,
-    PolicyAnswer,
-    RulesAnswer,
-    RuleTold,
-    SomeAccounts,
-    SomeDecisions,
-    WorkloadsAnswer,
-)  # fmt: skip
 from gateway.sections import Role
 
 
@@ -51,7 +34,7 @@ class Operation:
     summary: str
     handle: Handle
     answer: Any
-    asked: type[Asked] = Asked
+    asked: type[shapes.Asked] = shapes.Asked
     body: type | None = None
     role: Role = Role.READ
     refusals: Mapping[int, str] = field(default_factory=dict)
@@ -112,22 +95,24 @@ async def _lift(desk: Desk, request: Request) -> object:
 OPERATIONS: Final = (
     Operation("GET", "/health", "health", "What works, what does not, and what is in force", _health, dict[str, Any]),
     Operation("GET", "/metrics", "metrics", "Metrics, as Prometheus reads them", _metrics, str),
-    Operation("GET", "/policy", "policy", "The policy in force", _policy, PolicyAnswer),
-    Operation("GET", "/rules", "rules", "Every rule, with how often it ended how", _rules, RulesAnswer),
-    Operation("GET", "/rules/{rule}", "rule", "One rule", _rule, RuleTold, OneRule, refusals={404: "no such rule in force"}),
-    Operation("GET", "/workloads", "workloads", "Declared workloads of the policy in force", _workloads, WorkloadsAnswer),
+    Operation("GET", "/policy", "policy", "The policy in force", _policy, shapes.PolicyAnswer),
+    Operation("GET", "/rules", "rules", "Every rule, with how often it ended how", _rules, shapes.RulesAnswer),
+    Operation("GET", "/rules/{rule}", "rule", "One rule", _rule, shapes.RuleTold, shapes.OneRule,
+              refusals={404: "no such rule in force"}),
+    Operation("GET", "/workloads", "workloads", "Declared workloads of the policy in force", _workloads,
+              shapes.WorkloadsAnswer),
     Operation("GET", "/accounts", "accounts", "Accounts on whom something was done, the latest first", _accounts,
-              AccountsAnswer, SomeAccounts),
-    Operation("GET", "/accounts/{account}", "account", "What was done on one account since the start", _account, AccountTold,
-              OneAccount, refusals={404: "nothing was done on such an account since the start"}),
+              shapes.AccountsAnswer, shapes.SomeAccounts),
+    Operation("GET", "/accounts/{account}", "account", "What was done on one account since the start", _account,
+              shapes.AccountTold, shapes.OneAccount, refusals={404: "nothing was done on such an account since the start"}),
     Operation("GET", "/decisions", "decisions", "Decisions of the ledger, the latest first; without `since` of the last day",
-              _decisions, DecisionsAnswer, SomeDecisions),
+              _decisions, shapes.DecisionsAnswer, shapes.SomeDecisions),
     Operation("GET", "/decisions/{reference}", "decision", "Why one request was decided as it was, evaluated again", _decision,
-              dict[str, Any], OneDecision,
+              dict[str, Any], shapes.OneDecision,
               refusals={404: "no such decision in the ledger", 409: "evaluated again, it is another answer"}),
-    Operation("GET", "/halt", "halted", "The halt in force, if any", _halted, HaltAnswer),
-    Operation("PUT", "/halt", "halt", "Have all rules and limits judge in shadow", _halt, HaltAnswer, body=Order,
+    Operation("GET", "/halt", "halted", "The halt in force, if any", _halted, shapes.HaltAnswer),
+    Operation("PUT", "/halt", "halt", "Have all rules and limits judge in shadow", _halt, shapes.HaltAnswer, body=shapes.Order,
               role=Role.OPERATE, refusals={409: "a halt is in force already"}),
-    Operation("DELETE", "/halt", "lift", "End the halt: rules and limits act again", _lift, HaltAnswer, Lifting,
+    Operation("DELETE", "/halt", "lift", "End the halt: rules and limits act again", _lift, shapes.HaltAnswer, shapes.Lifting,
               role=Role.OPERATE, refusals={409: "no halt is in force"}),
 )  # fmt: skip

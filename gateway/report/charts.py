@@ -26,6 +26,7 @@ OTHER: Final = "#8a94a0"
 MOST_RULES: Final = len(RULES)
 MOST_SWEEPS: Final = 12
 _LONGEST: Final = 120
+_WHOSE: Final = {"harvest": "harvesting accounts", "honest": "honest accounts", "unlabelled": "accounts without a label"}
 
 
 class Chart(NamedTuple):
@@ -156,7 +157,7 @@ def _sweep(place: int, sweep: Mapping[str, Any]) -> Chart:
     """What each threshold catches (harvesting accounts) and costs (honest ones)."""
     go, texts = _plotly(), list(sweep["shown"])
     places, written = list(range(len(texts))), sweep["thresholds"].index(sweep["written"])
-    names = {"harvest": "harvesting accounts", "honest": "honest accounts", "unlabelled": "accounts without a label"}
+    names = {side: f"{name} (at least)" if side in sweep["at_least"] else name for side, name in _WHOSE.items()}
     sides = [side for side in SIDES if any(sweep["accounts"][side])]
     lines = [
         go.Scatter(x=places, y=sweep["accounts"][side], name=names[side], mode="lines+markers", marker={"size": 6},

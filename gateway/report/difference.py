@@ -4,6 +4,9 @@ The static difference of two policies is another matter (`sluice check --against
 with a state of its own, and what is told is what it came to. One policy against itself differs in nothing. Of a rule both
 policies hold, the reason is looked for in this order: comparisons that are true under one and not under the other; its mode; an
 exception, a declared workload, corroboration, a step; what its response asks for.
+
+Memory is bounded: of accounts at most `MOST_ACCOUNTS` are told apart, of a rule's reasons `MOST_REASONS`. What went beyond is
+counted all the same, and said: a number of accounts is then `at_least` that many.
 """
 
 from __future__ import annotations
@@ -38,18 +41,36 @@ class Reason(NamedTuple):
 
 @dataclass(slots=True)
 class Differing:
-    """One rule or limit that acts otherwise. more: by side, exchanges on which it asks for more there; accounts: theirs."""
+    """One rule or limit that acts otherwise. more: by side, exchanges on which it asks for more there; accounts: theirs.
+
+    capped: the sides that have more accounts than are told apart; further: exchanges with reasons beyond those kept.
+    """
 
     more: Counter[str] = field(default_factory=Counter)
     accounts: dict[str, set[str]] = field(default_factory=lambda: {side: set() for side in SIDES})
     reasons: Counter[Reason] = field(default_factory=Counter)
     examples: dict[Reason, Mapping[str, Any]] = field(default_factory=dict)
+    capped: set[str] = field(default_factory=set)
+    further: int = 0
 
     def add(self, side: str, account: str) -> None:
         """Count an exchange."""
         self.more[side] += 1
-        if len(self.accounts[side]) < MOST_ACCOUNTS:
-            self.accounts[side].add(account)
+        known = self.accounts[side]
+        if account in known:
+            return
+        if len(known) < MOST_ACCOUNTS:
+            known.add(account)
+        else:
+            self.capped.add(side)
+
+    def because(self, reason: Reason, example: Mapping[str, Any]) -> None:
+        """Count a reason; the first exchange that gives it is its example."""
+        if reason in self.reasons or len(self.reasons) < MOST_REASONS:
+            self.reasons[reason] += 1
+            self.examples.setdefault(reason, example)
+        else:
+            self.further += 1
 
 
 class Difference:
@@ -61,6 +82,7 @@ class Difference:
         self.rules: dict[str, Differing] = {}
         self.limits: dict[str, Differing] = {}
         self.accounts: dict[str, Counter[str]] = {}
+        self.further: Counter[str] = Counter()
         self._rules = [{rule.id: rule for rule in one.policy.rules if rule.mode is not Mode.OFF} for one in (here, there)]
 
     def add(self, here: Observed, there: Observed) -> None:
@@ -71,6 +93,8 @@ class Difference:
             self.exchanges[side] += 1
             if here.account in self.accounts or len(self.accounts) < MOST_ACCOUNTS:
                 self.accounts.setdefault(here.account, Counter())[side] += 1
+            else:
+                self.further[side] += 1
         if one.decision.ends != other.decision.ends:
             self._compare_rules(here, there)
         if one.rooms or other.rooms:
@@ -87,12 +111,8 @@ class Difference:
             found.add(SIDES[does < did], here.account)
             rules = [rules.get(name) for rules in self._rules]
             for reason, values in reasons(rules[0], rules[1], here, there, one, other):
-                if reason in found.reasons or len(found.reasons) < MOST_REASONS:
-                    found.reasons[reason] += 1
-                    found.examples.setdefault(
-                        reason,
-                        {"at": timestamp_text(here.at), "account": here.account, **dict(zip(SIDES, values, strict=True))},
-                    )
+                sides = dict(zip(SIDES, values, strict=True))
+                found.because(reason, {"at": timestamp_text(here.at), "account": here.account, **sides})
 
     def _compare_limits(self, here: Observed, there: Observed) -> None:
         full = [{room.limit for room in seen.outcome.rooms if not room.allowed} for seen in (here, there)]
@@ -104,9 +124,10 @@ class Difference:
         """The `difference` of a report. Empty (no exchanges, rules, limits, accounts) where both policies did the same.
 
         only: by which policy alone an account is refused anything (throttle, verify, deny), enforced and as if every shadow
-        rule were enforced; None where by both or by neither.
+        rule were enforced; None where by both or by neither. of_further_accounts: exchanges of those beyond the cap, if any.
         """
-        return {
+        further = {"of_further_accounts": {side: self.further[side] for side in SIDES}} if self.further else {}
+        return further | {
             "against": {"digest": self.there.policy.digest, "version": self.there.policy.version},
             "outcomes": dict(sorted(self.there.outcomes.items())), "would": dict(sorted(self.there.would.items())),
             "exchanges": {side: self.exchanges[side] for side in SIDES},
@@ -119,9 +140,11 @@ class Difference:
         row: dict[str, Any] = {"id": name}
         for side in SIDES:
             row[side] = {"exchanges": found.more[side], "accounts": len(found.accounts[side])}
+            row[side] |= {"at_least": True} if side in found.capped else {}
         told = sorted(found.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
         why = [{**reason._asdict(), "exchanges": count, "example": found.examples[reason]} for reason, count in told]
-        return {**row, "why": why} if why else row
+        row |= {"of_further_reasons": found.further} if found.further else {}
+        return {**row, "why": why} if why or found.further else row
 
     def _account(self, name: str, counts: Counter[str]) -> dict[str, Any]:
         rows = [account_row(name, one.accounts.get(name, {}).values(), one.labels) for one in (self.here, self.there)]

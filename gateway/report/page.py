@@ -51,7 +51,22 @@ def page(report: Mapping[str, Any], policy: Policy, title: str = "What this poli
     more = max(0, len(accounts) - MOST_ACCOUNTS)
     sections = [(anchor, name) for anchor, name in _SECTIONS if there[anchor]]
     told = {"title": title, "period": _period(report), "tiles": _tiles(report), "footing": _FOOTING, "sections": sections}
-    return str(template.render(report=report, figures=_script(figures), plotly=_packed(), more_accounts=more, **told, **filled))
+    return str(
+        template.render(
+            report=report,
+            figures=_script(figures),
+            plotly=_packed(),
+            more_accounts=more,
+            more_sweeps=_unseen(report, drawn),
+            **told,
+            **filled,
+        )
+    )
+
+
+def _unseen(report: Mapping[str, Any], drawn: Mapping[str, Any]) -> int:
+    """How many swept thresholds have no chart."""
+    return len(report["pictures"]["sweeps"]) - len(drawn["sweeps"])
 
 
 def ready() -> None:

@@ -19,6 +19,7 @@ from gateway.report.evaluated import VIEWS
 from gateway.report.page import page
 
 MOST_ROWS: Final = 50
+MOST_REASONS: Final = 5
 _WIDE: Final = 10_000
 _LABELS: Final = ("accounts", "exchanges", "matched", "acted_on", "would_act_on")
 _SAID: Final = {"policy": "the policy", "against": "the other"}
@@ -76,6 +77,8 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
     records, period = report["records"], report["period"]
     yield f"policy   {report['policy']['digest'][:19]}… version {report['policy']['version']}"
     yield f"records  {records['read']:,} read, {records['unreadable']:,} unreadable"
+    if pooled := records.get("of_further_accounts"):
+        yield f"accounts beyond the first {len(report['accounts']) - 1:,} are taken for one: {pooled:,} exchanges"
     if records["warm_up"]:
         yield f"warm-up  {records['warm_up']:,} exchanges were judged and counted by measures, and are not reported"
     if period["first"]:
@@ -99,6 +102,11 @@ def _print(console: Console, table: Table, rows: int) -> None:
         console.print(table)
     if rows > MOST_ROWS:
         console.print(f"… and {rows - MOST_ROWS:,} more; --format json has them all")
+
+
+def at_least(count: int, capped: bool) -> str:
+    """A count for people, of which a cap may say only that it is no less."""
+    return f"at least {count:,}" if capped else f"{count:,}"
 
 
 def _numbers(row: Mapping[str, int], keys: Iterable[str]) -> list[str]:
@@ -165,10 +173,11 @@ def _difference(difference: Mapping[str, Any], console: Console) -> None:
     console.print(f"more is done on {exchanges['policy']:,} exchanges, less on {exchanges['against']:,}")
     table = _table("Difference by rule", _name("rule or limit"), "more by", "exchanges", "accounts", _name("why"))
     for row in [*difference["rules"], *difference["limits"]]:
-        why = "\n".join(f"{escape(_why(one))} ({one['exchanges']:,})" for one in row.get("why", ())[:5])
+        why = "\n".join(_reasons(row))
         for side in SIDES:
             if row[side]["exchanges"]:
-                table.add_row(row["id"], _SAID[side], *_numbers(row[side], ("exchanges", "accounts")), why)
+                counts = f"{row[side]['exchanges']:,}", at_least(row[side]["accounts"], "at_least" in row[side])
+                table.add_row(row["id"], _SAID[side], *counts, why)
     console.print(table)
     rows = difference["accounts"]
     accounts = _table("Difference by account", _name("account"), "label", "policy", "other", "refused by one only")
@@ -177,6 +186,16 @@ def _difference(difference: Mapping[str, Any], console: Console) -> None:
         only = [f"{_SAID[side]} ({view})" for view, side in row["only"].items() if side]
         accounts.add_row(escape(row["id"]), escape(row["label"] or ""), *told, ", ".join(only))
     _print(console, accounts, len(rows))
+    if further := difference.get("of_further_accounts"):
+        console.print(f"accounts beyond the first {len(rows):,} are not told apart: {sum(further.values()):,} more exchanges")
+
+
+def _reasons(row: Mapping[str, Any]) -> Iterator[str]:
+    """The reasons of a rule that tell most, and that there are more."""
+    reasons = row.get("why", ())
+    yield from (f"{escape(_why(one))} ({one['exchanges']:,})" for one in reasons[:MOST_REASONS])
+    if rest := sum(one["exchanges"] for one in reasons[MOST_REASONS:]) + row.get("of_further_reasons", 0):
+        yield f"others ({rest:,})"
 
 
 def _why(one: Mapping[str, Any]) -> str:

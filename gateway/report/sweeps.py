@@ -5,7 +5,8 @@ threshold that its value passes. The comparisons themselves decide (`Leaf.test`,
 of them is taken for true is evaluated by the tree's own rules. Steps of a graded response are thresholds as well. Counted are
 matches before exceptions, declared workloads and corroboration, because those do not depend on the threshold.
 
-Memory is bounded: a few thresholds around the written one, and for each the accounts by number, at most `MOST_ACCOUNTS`.
+Memory is bounded: a few thresholds around the written one, and for each the accounts by number, at most `MOST_ACCOUNTS` of a
+side. Where there were more, its numbers of accounts are lower bounds, and `at_least` says so.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Sweep:
     """One threshold. variants: the comparison at each threshold, the loosest first. rest: the condition without it.
 
     always: what holds where the rule matches whatever the threshold; None where nothing can. exchanges, accounts: by side, how
-    many thresholds were passed, and of each account the most.
+    many thresholds were passed, and of each account the most. capped: sides with more accounts than are told apart.
     """
 
     rule: Rule
@@ -48,6 +49,7 @@ class Sweep:
     always: Condition | None
     exchanges: dict[str, Counter[int]] = field(default_factory=lambda: {side: Counter() for side in SIDES})
     accounts: dict[str, dict[str, int]] = field(default_factory=lambda: {side: {} for side in SIDES})
+    capped: set[str] = field(default_factory=set)
 
     def add(self, values: Values, account: str, side: str) -> None:
         """Count one exchange on which the other comparisons may hold."""
@@ -60,6 +62,8 @@ class Sweep:
         best = self.accounts[side]
         if account in best or len(best) < MOST_ACCOUNTS:
             best[account] = max(passed, best.get(account, 0))
+        else:
+            self.capped.add(side)
 
     def _passed(self, value: object) -> int:
         for place, variant in enumerate(self.variants):
@@ -68,7 +72,10 @@ class Sweep:
         return len(self.variants)
 
     def plain(self) -> dict[str, Any]:
-        """`thresholds` (from loose to strict, `written` marks the one in the pack) and per side what each would catch."""
+        """`thresholds` (from loose to strict, `written` marks the one in the pack) and per side what each would catch.
+
+        at_least: the sides whose accounts were more than are told apart.
+        """
         points = range(len(self.variants))
         per_account = {side: Counter(best.values()) for side, best in self.accounts.items()}
         return {
@@ -77,6 +84,7 @@ class Sweep:
             "shown": [variant.shown for variant in self.variants], "written": self.leaf.operand,
             "exchanges": {side: [_above(counts, place) for place in points] for side, counts in self.exchanges.items()},
             "accounts": {side: [_above(counts, place) for place in points] for side, counts in per_account.items()},
+            "at_least": [side for side in SIDES if side in self.capped],
         }  # fmt: skip
 
 

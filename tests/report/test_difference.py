@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from gateway.language.policy import Policy
+from gateway.report.page import page
+from gateway.report.printing import show
 from tests.report.traffic import counted, labelled, pack, sent
 
 
@@ -86,3 +90,38 @@ def test_an_account_of_a_hostile_name_is_a_row_like_any_other() -> None:
     hostile = "<script>[/bold]\u202e"
     found = counted(sent(hostile, 4, "x"), pack(), against=pack(threshold=6)).as_dict(0, 0)["difference"]
     assert [row["id"] for row in found["accounts"]] == [hostile]
+
+
+def test_a_cap_that_was_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In JSON, in the tables and on the page: what went beyond is counted, and a number of accounts is «at least»."""
+    monkeypatch.setattr("gateway.report.difference.MOST_ACCOUNTS", 2)
+    monkeypatch.setattr("gateway.report.difference.MOST_REASONS", 0)
+    monkeypatch.setattr("gateway.report.sweeps.MOST_ACCOUNTS", 1)
+    here = pack(threshold=3)
+    report = counted(labelled(), here, against=pack(threshold=6), pictured=True).as_dict(33, 0)
+    found = report["difference"]
+    (rule,) = found["rules"]
+    assert rule["policy"] == {"exchanges": 9, "accounts": 2, "at_least": True}
+    assert rule["of_further_reasons"] == 9
+    assert len(found["accounts"]) == 2
+    assert sum(found["of_further_accounts"].values()) == 9 - sum(sum(one["exchanges"].values()) for one in found["accounts"])
+    (sweep,) = report["pictures"]["sweeps"]
+    assert sweep["at_least"] == ["harvest", "honest"]  # two accounts each; of the unlabelled there is one
+    out = io.StringIO()
+    show(report, Console(file=out, width=200))
+    assert "at least 2" in out.getvalue()
+    assert "accounts beyond the first 2 are not told apart: 3 more exchanges" in out.getvalue()
+    text = page(report, here)
+    for said in (
+        "9 exchanges of at least 2 accounts",
+        "Accounts beyond the first 2 are not told apart",
+        "harvesting accounts (at least)",
+    ):
+        assert said in text
+    assert "accounts without a label (at least)" not in text
+
+
+def test_nothing_is_said_of_caps_that_were_not_reached() -> None:
+    found = difference(pack(threshold=3), pack(threshold=6))
+    assert "of_further_accounts" not in found
+    assert not {"at_least", "of_further_reasons"} & {*found["rules"][0], *found["rules"][0]["policy"]}
