@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway.admin import shapes
+import gateway.admin.shapes as shapes
 from gateway.admin.access import Token
 from gateway.admin.desk import Desk
 from gateway.sections import Role

@@ -48,20 +48,10 @@ def page(report: Mapping[str, Any], policy: Policy, title: str = "What this poli
     }  # fmt: skip
     there = {**drawn, **filled, "clusters": True, "difference": "difference" in report}
     filled["accounts"] = accounts[:MOST_ACCOUNTS]
-    more = max(0, len(accounts) - MOST_ACCOUNTS)
+    more = {"more_accounts": max(0, len(accounts) - MOST_ACCOUNTS), "more_sweeps": _unseen(report, drawn)}
     sections = [(anchor, name) for anchor, name in _SECTIONS if there[anchor]]
     told = {"title": title, "period": _period(report), "tiles": _tiles(report), "footing": _FOOTING, "sections": sections}
-    return str(
-        template.render(
-            report=report,
-            figures=_script(figures),
-            plotly=_packed(),
-            more_accounts=more,
-            more_sweeps=_unseen(report, drawn),
-            **told,
-            **filled,
-        )
-    )
+    return str(template.render(report=report, figures=_script(figures), plotly=_packed(), **more, **told, **filled))
 
 
 def _unseen(report: Mapping[str, Any], drawn: Mapping[str, Any]) -> int:
