@@ -20,7 +20,7 @@ import psycopg
 
 PASSWORD = "a-password-of-the-tests"
 SETTINGS = ("fsync=off", "listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=4MB", "max_connections=64")
-PATIENT = 20.0
+PATIENT = 60.0
 
 
 def program(name: str) -> str:
@@ -102,13 +102,14 @@ class Server:
         self.pause_connections()
         self.process.send_signal(signal.SIGSTOP)
 
-    def pause_connections(self) -> None:
-        """Have the connections hang that there are; new ones work."""
+    def pause_connections(self) -> int:
+        """Have the connections hang that there are, and return how many; new ones work."""
         with psycopg.connect(self.url.replace("+psycopg", "")) as connection:
             others = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             self._paused = [pid for (pid,) in connection.execute(others)]
         for pid in self._paused:
             os.kill(pid, signal.SIGSTOP)
+        return len(self._paused)
 
     def resume(self) -> None:
         assert self.process is not None

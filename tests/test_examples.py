@@ -39,7 +39,8 @@ def test_the_demonstration_says_what_became_of_each_caller() -> None:
     for honest, requests in (("product", "15"), ("agent", "12"), ("benchmark", "200")):
         assert by_caller[honest][passed] == requests
         assert by_caller[honest][denied] == by_caller[honest][throttled] == ""
-    assert (by_caller["hobbyist"][passed], by_caller["hobbyist"][throttled]) == ("20", "10")
+    hobbyist = [int(by_caller["hobbyist"][column]) for column in (passed, throttled)]
+    assert (sum(hobbyist), hobbyist[0] >= 20, hobbyist[1] > 0) == (30, True, True), "20 a minute, and what comes back meanwhile"
     assert by_caller["traveller"][tagged] == "1"
     assert by_caller["excluded"][denied] == by_caller["owned elsewhere"][denied] == by_caller["stranger"][denied] == "1"
     assert int(by_caller["harvest"][tagged]) > 80

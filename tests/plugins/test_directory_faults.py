@@ -19,7 +19,7 @@ from gateway.plugins.identity.cache import Keeping, RemoteDirectory
 from gateway.plugins.identity.sql import CONNECTIONS, SqlSource, tables
 from tests.postgres import Server
 
-TIMEOUT = 0.4
+TIMEOUT = 4.0  # so long that a database on a machine with other work to do still answers in time
 KEYS = [f"sk-{number}" for number in range(40)]
 NOTHING_KEPT = Keeping(most=1, keep=1, absent=1, stale=1)
 
@@ -84,7 +84,7 @@ class Asking:
         await self.rested()
         begun = time.monotonic()
         assert await self(key) == LookedUp(None, Freshness.UNAVAILABLE)
-        assert time.monotonic() - begun < TIMEOUT + 0.5
+        assert time.monotonic() - begun < 2 * TIMEOUT + 2, "a time for a slot, and one for the answer"
 
     async def recovers(self, key: str, within: float = 8.0) -> None:
         deadline = time.monotonic() + within
@@ -129,9 +129,10 @@ def test_connections_that_hang_for_ever_are_given_up(postgres: Server) -> None:
 
     async def steps(asking: Asking) -> None:
         await asyncio.gather(*(asking.answers(key) for key in KEYS))
-        postgres.pause_connections()
+        hanging = postgres.pause_connections()
+        assert 0 < hanging <= CONNECTIONS
         try:
-            await asyncio.gather(*(asking.fails(key) for key in KEYS[:CONNECTIONS]))
+            await asyncio.gather(*(asking.fails(key) for key in KEYS[:hanging]))
             await asking.recovers("sk-0")
             await asyncio.gather(*(asking.answers(key) for key in KEYS))
         finally:
