@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +27,15 @@ from gateway.signals import Catalogue
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A case after it ran: how one rule ended, with the values its names had on the last exchange."""
+    """A case after it ran: how one rule ended, with the values its names had on the last exchange.
+
+    whole: the same with all rules taking part, which is what corroboration looks at.
+    """
 
     case: Case
     rule: Rule
     played: Played
+    whole: Callable[[], Played]
 
     def truth(self, condition: Condition | None) -> bool | None:
         """What another condition of this rule would have been."""
@@ -89,13 +94,15 @@ JUDGEMENTS: Final[Mapping[str, Judgement]] = {
 
 
 def _shown(case: Case, policy: Policy, catalogue: Catalogue) -> Iterator[Shown]:
-    """The case, played for each rule whose end it expects; where one looks for corroboration, all rules take part."""
-    named = [rule for rule in policy.rules if rule.id in case.expected.verdicts]
-    needed = policy.rules if any(rule.corroborate for rule in named) else named
-    played = play(list(exchanges(case, catalogue)), prepared(rebuilt(policy, needed, policy.limits), case), catalogue)
+    """The case, played for each rule whose end it expects; with all rules only if somebody asks, because that takes long."""
+
+    def play_with(rules: Sequence[Rule]) -> Played:
+        return play(list(exchanges(case, catalogue)), prepared(rebuilt(policy, rules, policy.limits), case), catalogue)
+
+    played = play_with([rule for rule in policy.rules if rule.id in case.expected.verdicts])
+    whole = cache(lambda: play_with(policy.rules))
     for rule in played.policy.rules:
-        if rule.id in case.expected.verdicts:
-            yield Shown(case, rule, played)
+        yield Shown(case, rule, played, whole)
 
 
 def _decides(condition: Condition, leaf: Leaf, shown: Shown) -> bool:
@@ -117,9 +124,11 @@ def _is_exception(rule: Rule, name: str) -> bool:
 
 def _corroborate(rule: Rule, name: str, shown: Shown) -> bool:
     """Whether the rule matched and did less than it says, because no other family agreed."""
-    end = shown.played.end(rule.id)
     need = rule.corroborate
-    if need is None or end.verdict is not Verdict.MATCH or end.excepted or end.abstained:
+    if need is None or shown.played.end(rule.id).verdict is not Verdict.MATCH:
+        return False
+    end = shown.whole().end(rule.id)
+    if end.verdict is not Verdict.MATCH or end.excepted or end.abstained:
         return False
     effects = rule.response.effects
     strongest = effects[end.step or 0] if rule.response.of is None or end.step is not None else None
