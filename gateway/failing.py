@@ -73,7 +73,7 @@ DEPENDENCIES: Final[Mapping[Dependency, Declared]] = {
     Dependency.RECORDS: Declared(
         "the disk of the audit records", Fail.DEGRADE,
         open="up to 128 MiB of records wait for it; beyond that they are lost and counted",
-        closed="every request is answered 503 from the first record that it refuses; those under way wait for it",
+        closed="every request is answered 503 from the first record it refuses or delays by 5 s; those under way wait for it",
         degrade="up to 64 MiB of records wait for it; while as many do, every request is answered 503",
     ),
     Dependency.UPSTREAM: Declared(

@@ -209,7 +209,7 @@ class Gate:
     def _judging(self, facts: Facts) -> Judging:
         started = self.timer()
         engine, quarantine, view = self._engine, self.quarantine, View.of(facts, self.catalogue)
-        fail, share = self.fail.under(self.mode), self.asking.share
+        fail, share, known = self.fail.under(self.mode), self.asking.share, self.dependencies.failing
         failing = failing_of(view, self.dependencies)
         causes = causes_of(view, self.dependencies, failing)
         refused = next((cause for cause in causes if fail.refuses(cause)), None)
@@ -237,6 +237,10 @@ class Gate:
                 took += taken(second, reply)
         decision = engine.decide(evaluated, rooms)
         _resolve(self._recorded, evaluated, view)
+        if self.dependencies.failing is not known:  # looking itself found out, such as that a geo database is damaged
+            failing |= failing_of(view, self.dependencies)
+            causes = causes_of(view, self.dependencies, failing)
+            refused = refused or next((cause for cause in causes if fail.refuses(cause)), None)
         quarantine.note(decision.ends, facts.at)
         detail, shut = facts.detail if refused is facts.cause else "", down and fail.of(Dependency.STATE) is Fail.CLOSED
         would = error is not None and self.fail.of(Dependency.STATE) is Fail.CLOSED

@@ -74,8 +74,8 @@ class Found:
 
 
 UNLISTED: Final = Found()
-_RESTS: Final = Missing("the geo database is damaged, and not asked for a while")
-RESTING: Final = Found(_RESTS, _RESTS, _RESTS, _RESTS)
+DAMAGE: Final = Missing("the geo database is damaged where the address stands")
+DAMAGED: Final = Found(DAMAGE, DAMAGE, DAMAGE, DAMAGE)
 UNLISTED_IPV6: Final = Found(IPV4_ONLY, IPV4_ONLY, IPV4_ONLY, IPV4_ONLY)
 
 
@@ -220,7 +220,8 @@ class Database:
     """A database that is read again when its file changes. Raises ConfigError when it cannot be opened the first time.
 
     max_age: µs since it was built, past which it no longer speaks, unless `lasting`. moment: what time it is to health and to
-    the breaker, which is told of look-ups that a damaged file cannot answer: while it is open, none are made.
+    the breaker, which counts look-ups that a damaged file cannot answer. Looking costs nothing, so none is left out while it is
+    open: callers from a damaged place would hide from the rules whoever comes from all others.
     """
 
     def __init__(self, path: Path, max_age: int = MAX_AGE, moment: Moment | None = None, *, lasting: bool = False) -> None:
@@ -245,15 +246,13 @@ class Database:
         return self._file.content.label
 
     def find(self, ip: str) -> Found:
-        """What it says of an address, however old it is."""
-        breaker = self.breaker
-        if breaker.failures and not breaker.admits():
-            return RESTING
+        """What it says of an address, however old it is: nothing, with that reason, where it is damaged in that place."""
+        opened, breaker = self._file.content, self.breaker
         try:
-            found = self._file.content.find(ip)
+            found = opened.find(ip)
         except maxminddb.InvalidDatabaseError:
-            breaker.met(good=False, problem=self._file.content.fault)
-            raise
+            breaker.met(good=False, problem=opened.fault)
+            return DAMAGED
         if breaker.failures:
             breaker.met(good=True)
         return found
@@ -264,9 +263,10 @@ class Database:
         return None if self._lasting else too_old(self._file.content, self._max_age, at)
 
     def failing(self, at: int) -> str:
-        """Why it fails at a time (µs): it is older than it may be, even if it speaks on."""
-        old = too_old(self._file.content, self._max_age, at)
-        return old.reason if old is not None else ""
+        """Why it fails at a time (µs): older than it may be, even if it speaks on, or found damaged and not yet replaced."""
+        opened = self._file.content
+        old = too_old(opened, self._max_age, at)
+        return old.reason if old is not None else opened.fault
 
     def ask(self, ip: str, at: int) -> Found:
         """What it says of an address at the time of an exchange (µs): nothing, with the reason, once it is too old."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import ConfigError, Problem
-from gateway.plugins.databases import NOT_FOUND, Database
+from gateway.plugins.databases import DAMAGE, DAMAGED, NOT_FOUND, Database
 from gateway.plugins.networks import KINDS, UNKNOWN, NetworkList, load_networks, number_of
 from gateway.plugins.reloaded import Moment, ReloadedFile
 from gateway.signals import Signal, View
@@ -130,12 +130,13 @@ class Asked:
         said = self._lists.ask(ip, view.get("client.asn"), view.facts.at) if self._lists else Kinds({}, heard=False)
         labels, heard, reasons = dict(said.labels), said.heard, [said.reason]
         for database in self._databases:
-            kinds, old, silence_tells = database.find(ip).kinds, database.too_old(view.facts.at), database is self._anonymous
-            if old is not None:
-                reasons += [old] if kinds or (silence_tells and not heard) else []
+            found, silence_tells = database.find(ip), database is self._anonymous
+            mute = DAMAGE if found is DAMAGED else database.too_old(view.facts.at)
+            if mute is not None:
+                reasons += [mute] if found.kinds or (silence_tells and not heard) else []
                 continue
             heard = heard or silence_tells
-            for kind in kinds:
+            for kind in found.kinds:
                 labels.setdefault(kind, database.label)
         return Kinds(labels, heard, next(filter(None, reasons), None))
 

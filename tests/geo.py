@@ -40,6 +40,14 @@ def write(
     return path
 
 
+def damaged(path: Path, rows: Mapping[str, Any], network: str, **more: Any) -> Path:
+    """A database of which the record of one more network cannot be read; it opens where no sample meets that."""
+    data = write(path, {**rows, network: {"country_code": "XXdamagedXX"}}, **more).read_bytes()
+    at = data.index(b"XXdamagedXX") - 1
+    path.write_bytes(data[:at] + b"\x5f" + data[at + 1 :])  # a text that says it is longer than the file
+    return path
+
+
 def viewed(geo: Mapping[str, Any], ip: str | None = "203.0.113.9", at: int = AT, **facts: Any) -> View:
     """The signals of an exchange from an address, with these settings of `geo`."""
     return View(Facts(at=at, peer=ip, **facts), load_registry({"geo": geo}).signals)

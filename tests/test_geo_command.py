@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 from gateway.cli import main
 from gateway.cli.geo_fetch import DUTIES, PACKAGE
 from gateway.values import SECOND, timestamp_text
-from tests.geo import WORLD, world, write
+from tests.geo import WORLD, damaged, world, write
 
 NOW = int(time.time())
 DAY = 86_400
@@ -154,11 +154,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
-    rows = {"203.0.113.0/24": {"country_code": "FR"}, "198.51.100.4/30": {"country_code": "damaged"}}
-    file = write(tmp_path / "c.mmdb", rows, description="CC0-1.0")
-    data = file.read_bytes()
-    at = data.index(b"damaged") - 1
-    file.write_bytes(data[:at] + b"\x5f" + data[at + 1 :])
+    rows = {"203.0.113.0/24": {"country_code": "FR"}}
+    file = damaged(tmp_path / "c.mmdb", rows, "198.51.100.4/30", description="CC0-1.0")
     found = geo(file)
     assert found.exit_code == 2
     assert "c.mmdb: is damaged after " in found.output

@@ -3,7 +3,8 @@
 The hot path only appends to a queue; the thread looks every few milliseconds, so that nobody is woken per request. The queue
 is bounded: whoever finds it full writes what is waiting on its own time. Slower, never lost. Where the disk refuses, records
 are held, tied to the chain already, and written once there is room; with `HELD` bytes held the trail is `full`, and the gate
-asks it before it judges. What comes even so (refusals, what was under way) is held up to twice that, then counted only.
+asks it before it judges. What comes even so (refusals, what was under way) is held up to twice that, then counted only. A disk
+that answers nothing for `HANGS` seconds is taken for one that refuses, until it answers; nobody waits for it.
 `written` counts records that are in the ledger, `spilled` how often a caller had to write, `failed` decisions that have no
 record because a value of theirs has no written form.
 """
@@ -11,6 +12,7 @@ record because a value of theirs has no written form.
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import threading
 import time
@@ -33,6 +35,7 @@ DEPTH: Final = 65_536
 BATCH: Final = 512
 REST: Final = 0.2  # seconds for which a disk that refuses is left alone, and at most
 LONGEST: Final = 5.0
+HANGS: Final = 5.0  # seconds; a disk under pressure may take one or two for a sync
 PAUSE: Final = 0.02
 HELD: Final = 64 * 2**20  # bytes of records that wait for the disk
 
@@ -73,7 +76,7 @@ class Trail:
         self._lock = threading.Lock()
         self._ledger = None if path is None else Ledger(path, settings)
         self._acts: deque[dict[str, Any]] = deque()
-        self._taken = 0
+        self._taken, self._since, self._hangs = 0, math.inf, False
         self.breaker = Breaker(time.monotonic, rest=REST, longest=LONGEST)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluice-trail", daemon=True)
@@ -97,19 +100,27 @@ class Trail:
                 return
             self._taken += 1
             ledger.count(self._taken - self.failed)
+            if not self._hangs and time.monotonic() - self._since > HANGS:
+                self._hangs = True
+                self._refused(f"{self.path}: has not answered for {HANGS:.0f} seconds; records are held until it does")
         self._waiting.append((judgement, answer))
-        if len(self._waiting) > DEPTH:
+        if len(self._waiting) > DEPTH and not self._hangs:
             self.spilled += 1
-            self.flush()
+            self.flush(HANGS)
 
     def note(self, act: dict[str, Any]) -> None:
         """Have the journal of the ledger say what an operator did: at once, or as soon as the disk takes it."""
         self._acts.append(act)
         self.flush()
 
-    def flush(self) -> None:
-        """Return once everything taken so far is in the ledger, or held because the disk refuses it."""
-        with self._lock:
+    def flush(self, wait: float = -1) -> None:
+        """Return once everything taken so far is in the ledger, or held because the disk refuses it.
+
+        wait: seconds for whoever writes already, and may hang; less than 0 for as long as it takes.
+        """
+        if not self._lock.acquire(timeout=wait):
+            return
+        try:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
                 try:
@@ -119,6 +130,8 @@ class Trail:
                     self._refused(f"the keys that seal identifiers: {error}; records are held until they can be kept")
                     return
             self._put()
+        finally:
+            self._lock.release()
 
     def rest(self) -> None:
         """Write what is left and close the segment; whatever comes later begins another."""
@@ -204,6 +217,7 @@ class Trail:
         """Have the ledger write what it holds and do what is due; say when the disk begins to refuse, and when it ends."""
         if self._ledger is None or not self.breaker.admits():
             return
+        self._since = time.monotonic()
         try:
             self._ledger.write()
             while self._acts:
@@ -217,3 +231,5 @@ class Trail:
             if self._refusal:
                 self._refusal = ""
                 report("audit.written", f"{self.path} takes records again; all that were held are written")
+        finally:
+            self._since, self._hangs = math.inf, False

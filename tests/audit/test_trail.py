@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,37 @@ def test_a_full_queue_slows_the_caller_and_loses_nothing(tmp_path: Path, monkeyp
     ids = [entry["id"] for entry in ledger(tmp_path / "audit")]
     assert len(ids) == len(set(ids)) == 800
     assert trail.spilled > 0
+
+
+def test_a_disk_that_hangs_is_taken_for_one_that_refuses_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail_module, "HANGS", 0.05)
+    monkeypatch.setattr(trail_module, "DEPTH", 4)
+    answers, write = threading.Event(), os.write
+
+    def hang(file: int, data: bytes) -> int:
+        answers.wait()
+        return write(file, data)
+
+    trail = Trail(tmp_path / "audit")
+    gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+    monkeypatch.setattr(os, "write", hang)
+    until = time.monotonic() + 20
+    asked = 0
+    while not trail.breaker.failing and time.monotonic() < until:
+        judge(gate, {"account.id": "a"})
+        asked += 1
+        time.sleep(0.01)
+    assert "has not answered" in str(trail.health()["problem"])
+    for _ in range(5):  # far more wait than are written on a caller's time, and the disk still hangs
+        judge(gate, {"account.id": "a"})
+    assert trail.full
+    answers.set()
+    trail.flush()
+    assert (trail.health()["problem"], trail.breaker.failing) == ("", False)
+    trail.close()
+    assert len(ledger(tmp_path / "audit")) + trail.health().get("unrecorded", 0) == asked + 5  # type: ignore[operator]
 
 
 def test_values_of_a_record_read_back_to_what_they_were() -> None:

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from maxminddb import InvalidDatabaseError
 
 from gateway.errors import ConfigError
-from gateway.plugins.databases import Database, Opened
+from gateway.plugins.databases import DAMAGE, DAMAGED, Database, Opened
 from gateway.plugins.network_kinds import NetworkLists
 from gateway.registry import load as load_registry
-from gateway.values import Failed
-from tests.geo import AT, viewed, write
+from tests.geo import AT, damaged, viewed, write
 
 IP = "203.0.113.9"
 ROWS = {f"{n}.0.0.0/8": {"country_code": "FR", "note": f"row {n}"} for n in range(1, 220)}
@@ -121,19 +119,18 @@ def test_a_damaged_file_is_refused_at_the_start(file: Path, change: Callable[[Pa
     assert "/proc/" not in str(caught.value)
 
 
-def test_damage_that_no_sample_met_fails_the_look_up_and_stands_in_health(tmp_path: Path) -> None:
+def test_damage_that_no_sample_met_is_missing_and_stands_in_health(tmp_path: Path) -> None:
     """One record of a network too small to be sampled is garbage: that address has no country, the others have."""
-    file = write(tmp_path / "c.mmdb", {**ROWS, "198.51.100.4/30": {"country_code": "XXdamagedXX"}})
-    data = file.read_bytes()
-    at = data.index(b"XXdamagedXX") - 1
-    file.write_bytes(data[:at] + b"\x5f" + data[at + 1 :])  # a text that says it is longer than the file
+    file = damaged(tmp_path / "c.mmdb", ROWS, "198.51.100.4/30")
     database = Database(file)
     assert database.find(IP).country == "FR"
     assert database.health()["problem"] == ""
-    with pytest.raises(InvalidDatabaseError):
-        database.find("198.51.100.5")
+    assert [database.find("198.51.100.5") for _ in range(4)] == [DAMAGED] * 4
     assert "a look-up failed" in str(database.health()["problem"])
-    assert isinstance(viewed({"country": file}, "198.51.100.5").get("client.country"), Failed)
+    assert "a look-up failed" in database.failing(AT), "until it is replaced"
+    assert database.find(IP).country == "FR", "whoever comes from the damaged place hides nobody else"
+    for role, name in (("country", "client.country"), ("anonymous", "client.network_kind")):
+        assert viewed({role: file}, "198.51.100.5").get(name) == DAMAGE
 
 
 LOOK = """

@@ -22,7 +22,8 @@ KEY = "sk-canary-key-93ab"
 PATIENCE = 45.0
 GRACE = 0.12
 LANE, ASGI = HOSTS = ("lane", "asgi")
-_COMMANDS = {LANE: ["-m", "gateway", "serve"], ASGI: ["-m", "tests.web.asgi_host"]}
+DISK = "disk"
+_COMMANDS = {LANE: ["-m", "gateway", "serve"], ASGI: ["-m", "tests.web.asgi_host"], DISK: ["-m", "tests.web.disks"]}
 
 
 def free_port() -> int:
@@ -114,7 +115,8 @@ class Gateway:
 def gateway(folder: Path, settings: str, pack: str, host: str = LANE, *, bundled: bool = True) -> Iterator[Gateway]:
     """A gateway of these settings (gateway.yaml without listen and policy) and this pack, next to the bundled ones.
 
-    host: the lane, as `sluice serve` has it, or the raw ASGI host for every request. bundled: without them, load is not judged.
+    host: the lane, as `sluice serve` has it, the raw ASGI host for every request, or the lane on a disk that fails.
+    bundled: without them, load is not judged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
