@@ -29,6 +29,7 @@ from tests.bench.load import ACCOUNTS
 from tests.geo import write
 
 ROOT = Path(__file__).parents[2]
+SERVE = ("-m", "gateway", "serve")
 EMPTY = "pack: none\nversion: 1\nlanguage: 1\n"
 COUNTRIES = ("FR", "US", "JP", "BR")
 LIMITS = """pack: bench
@@ -156,12 +157,12 @@ def _file(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-def _serve(yard: Yard, name: str, settings: str) -> Lane:
+def _serve(yard: Yard, name: str, settings: str, program: Sequence[str] = SERVE) -> Lane:
     port = free_port()
     config = yard.folder / f"{_file(name)}.yaml"
     begin = f"listen: 127.0.0.1:{port}\nupstreams: {{openai: {{url: 'http://127.0.0.1:{yard.upstream}'}}}}\n"
     config.write_text(begin + settings)
-    process = _start(yard.stack, port, [sys.executable, "-m", "gateway", "serve", str(config)], yard.core)
+    process = _start(yard.stack, port, [sys.executable, *program, str(config)], yard.core)
     return Lane(name, port, process.pid)
 
 
@@ -179,8 +180,13 @@ def ruled(yard: Yard) -> Lane:
 _ADDRESS = "client_address: {trusted_proxies: [127.0.0.1/32]}\n"
 
 
-def everything(yard: Yard, name: str = "everything on", state: str = "memory://") -> Lane:
-    """The bundled rules, a directory, two geo databases, three limits, the ledger, and traces of 5 % of allows."""
+def everything(
+    yard: Yard, name: str = "everything on", state: str = "memory://", audit: str = "", program: Sequence[str] = SERVE
+) -> Lane:
+    """The bundled rules, a directory, two geo databases, three limits, the ledger, and traces of 5 % of allows.
+
+    audit: more settings of the ledger. program: what Python is started with, before the name of the settings.
+    """
     folder = yard.folder
     if not (folder / "accounts.yaml").exists():
         (folder / "key").write_bytes(b"a key of the bench's own, long enough")
@@ -202,9 +208,9 @@ def everything(yard: Yard, name: str = "everything on", state: str = "memory://"
     settings = (
         f"policy: [{ROOT / 'rules'}, limits.yaml]\nidentity: {{directory: accounts.yaml, hash_key_file: key}}\n"
         f"geo: {{country: country.mmdb, asn: asn.mmdb}}\nstate: {{url: '{state}', timeout: 10s}}\n"
-        f"audit: {{records: {_file(name)}.ledger{traces}}}\n{_ADDRESS}"
+        f"audit: {{records: {_file(name)}.ledger{traces}{audit}}}\n{_ADDRESS}"
     )
-    return _serve(yard, name, settings)
+    return _serve(yard, name, settings, program)
 
 
 def nginx(yard: Yard, program: str) -> Lane:
