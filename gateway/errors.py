@@ -13,9 +13,14 @@ No other exception leaves the package on purpose. A decision never travels as an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Final
+
+_ASKER: Final = re.compile(r"(?<=://)([^/\s]+|\S*:\S*)@")  # of a URL: who asks, and a password, even one that is not escaped
+_PARAMETERS: Final = re.compile(r"(?<=\?)([^\s?/]*=\S*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,7 +32,19 @@ class Place:
     column: int = 0
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+        path = without_secrets(self.path) if "://" in self.path else self.path
+        return f"{path}:{self.line}:{self.column}" if self.line else path
+
+
+def without_secrets(text: str) -> str:
+    """A text without what may open a door in the URLs in it: who asks, with a password, and parameters."""
+    return _PARAMETERS.sub("…", _ASKER.sub("…@", text))
+
+
+def secrets_of(url: str) -> list[str]:
+    """What `without_secrets` takes out of a URL, piece by piece."""
+    asker, parameters = _ASKER.search(url), _PARAMETERS.search(url)
+    return [*(asker[1].split(":", 1) if asker else ()), *([parameters[1]] if parameters else ())]
 
 
 @dataclass(frozen=True, slots=True, order=True)

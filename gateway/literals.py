@@ -163,3 +163,8 @@ def or_elsewhere(shape: Shape) -> Shape:
         for way in ("env", "file")
     ]
     return Shape(shape.read, {"anyOf": [shape.schema, *ways]})
+
+
+def secret(shape: Shape) -> Shape:
+    """The same of a value that is nothing but a secret: wherever it stands, it is not shown."""
+    return Shape(shape.read, {**or_elsewhere(shape).schema, "writeOnly": True})

@@ -26,6 +26,7 @@ from gateway.literals import (
     or_elsewhere,
     otlp_url,
     proxy_url,
+    secret,
     size,
     source,
     state_url,
@@ -159,7 +160,7 @@ _LOG: Final = {
 }
 _OTLP: Final = {
     "endpoint": Field(scalar(otlp_url, "endpoint"), required=True, doc="http(s)://host:4318/v1/traces or grpc(s)://host:4317"),
-    "headers": Field(entries(or_elsewhere(scalar(header_value, "a header")), "headers"), default={}, doc="sent along"),
+    "headers": Field(entries(secret(scalar(header_value, "a header")), "headers"), default={}, doc="sent along"),
     "ca_file": Field(path("ca_file"), doc="authorities whose certificates are believed, in place of the system's"),
     "timeout": Field(scalar(parse_duration, "timeout"), default=5 * SECOND, doc="for one request"),
     "compression": Field(one_of(Compression, "compression"), default=Compression.NONE, doc="none or gzip"),
@@ -174,7 +175,7 @@ _AUDIT: Final = {
     "segment": Field(scalar(size, "segment"), default=64 * MIB, doc="bytes after which a segment is closed"),
     "every": Field(scalar(parse_duration, "every"), default=86_400 * SECOND, doc="time after which a segment is closed"),
     "retain": Field(scalar(parse_duration, "retain"), default=0, doc="age at which closed segments are dropped; else never"),
-    "sign": Field(or_elsewhere(text("sign", 4_096)), default="", doc="the Ed25519 key that signs closed segments"),
+    "sign": Field(secret(text("sign", 4_096)), default="", doc="the Ed25519 key that signs closed segments"),
     "identifiers": Field(one_of(Keeping, "identifiers"), default=Keeping.HASHED, doc="plain, hashed or sealed"),
     "keys": Field(path("keys"), doc="file of the accounts' keys, where identifiers are sealed"),
     "names": Field(path("names"), doc="file of dated keys for the hashes of identifiers"),
@@ -239,7 +240,7 @@ class Role(StrEnum):
 
 
 _TOKEN: Final = {
-    "token": Field(or_elsewhere(scalar(admin_token, "token")), required=True, doc="at least 24 characters; better elsewhere"),
+    "token": Field(secret(scalar(admin_token, "token")), required=True, doc="at least 24 characters; better elsewhere"),
     "role": Field(one_of(Role, "role"), default=Role.READ, doc="read, or operate, which includes it"),
 }
 _TLS: Final = {

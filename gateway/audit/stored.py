@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, cast
+from urllib.parse import unquote
 
-from gateway.errors import Place, RecordError
+from gateway.errors import Place, RecordError, secrets_of, without_secrets
 
 LONGEST: Final = 256 * 2**20
 PARQUET: Final = b"PAR1"
@@ -93,7 +94,14 @@ def _told(url: str) -> Iterator[None]:
         needs = f"{url.partition('://')[0]}:// needs a package of its own beside sluicegate[scale]: {error}"
         raise RecordError(Place(url), needs) from None
     except Exception as error:  # filesystems are other people's, and raise whatever their clients raise
-        raise RecordError(Place(url), f"cannot be read: {type(error).__name__}: {error}") from None
+        raise RecordError(Place(url), f"cannot be read: {type(error).__name__}: {_safe(str(error), url)}") from None
+
+
+def _safe(text: str, url: str) -> str:
+    """What a filesystem says, without the secrets of URLs in it, and of this one wherever it repeats them."""
+    for secret in filter(None, secrets_of(url)):
+        text = text.replace(secret, "…").replace(unquote(secret), "…")
+    return without_secrets(text)
 
 
 def remote(url: str) -> IO[bytes]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.audit.stored import is_parquet
 from gateway.cli.common import tell_unopened, tell_unreadable
 from gateway.config import Config
-from gateway.errors import ExtraError, NotInColumnsError
+from gateway.errors import ExtraError, NotInColumnsError, Place
 from gateway.language.policy import Policy
 from gateway.registry import Registry
 from gateway.replay.dry_run import dry_run as by_events
@@ -121,7 +121,7 @@ class Job:
         if self.pictured:
             raise NotInColumnsError("the pictures of a page, for which every exchange is looked at by itself")
         if other := [name for name in self.names if not is_parquet(name)]:
-            raise NotInColumnsError(f"{other[0]}, which is no Parquet (`sluice compact` makes it)")
+            raise NotInColumnsError(f"{Place(other[0])}, which is no Parquet (`sluice compact` makes it)")
         from gateway.columns.dry_run import Asked, dry_run  # an extra: only where columns are used
 
         asked = Asked(self.policy, self.registry.signals, self.settings.mode, self.settings.fail, self.labels, self.warm_up)

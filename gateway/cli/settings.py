@@ -116,9 +116,9 @@ def _entry(key: str, spec: Field, node: Node | None, effective: Mapping[str, Any
     elif node is not None and name in _WHOLE:
         yield f"{indent}{key}: {_default(effective[name], {})}"
     elif node is not None:
-        yield f"{indent}{key}: {_written(node.value)}" + (
-            f"  # {node.value.origin}" if isinstance(node.value, Disclosed) else ""
-        )
+        hidden = bool(schema_of(spec.read).get("writeOnly"))
+        shown = f"'{MASK}'" if hidden else _written(node.value)
+        yield f"{indent}{key}: {shown}" + (f"  # {node.value.origin}" if isinstance(node.value, Disclosed) else "")
     elif (value := effective.get(name, spec.default)) not in (None, "", [], {}):
         yield f"{indent}{key}: {_default(value, schema_of(spec.read))}  # default"
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from gateway.credentials import KEY_BEGIN, SHORTEST_KEY, Presented, credential_hash, presented
+from gateway.credentials import KEY_BEGIN, SHORTEST_KEY, Presented, credential_hash, presented, without_keys
 from gateway.facts import Call, Cause, Facts, Freshness, LookedUp
 from gateway.forms import read_form
 from gateway.jsontext import strict_json
@@ -112,7 +112,7 @@ class Intake:
         keyed = presented(head.headers, head.query, found[0] if found else None)
         offer = head.joined("upgrade")
         return Told(
-            found=found, path=head.path if found else shown(head.path), keyed=keyed,
+            found=found, path=without_keys(head.path) if found else shown(head.path), keyed=keyed,
             credential=credential_hash(keyed.digest, self.hash_key) if keyed.digest else None,
             names=frozenset([name for name, _ in head.headers]),
             types=tuple([value for name, value in head.headers if name == "content-type"]),
@@ -200,7 +200,7 @@ def shown(path: str) -> str:
     """A path that nobody knows, as it may be kept.
 
     Segments that are long, or as long as the shortest keys and with their beginnings in them, are left out, because keys get
-    into paths by mistake.
+    into paths by mistake. Of a known route's path only what looks like a key is: names in it are long, too.
     """
     return _KEPT_OUT.sub("…", path)
 

@@ -1,10 +1,10 @@
 """Whether the ledger keeps up with the gateway at full speed: `python -m tests.bench.full_speed [--requests N] [--rounds N]`.
 
 One gateway with everything on (rules, directory, geo, limits) as it is, with its ledger sealed and signed, and without records,
-before one stub, in turns; 64 connections ask as fast as they are answered. Shown are CPU per request (user and system, the whole
-process, until it rests) and requests a second, each against the one without records; the longest queue of decisions that were
-taken and not yet in a file, in each third of a round, as it is seen from outside every 20 ms (lines of the segments against the
-ledger's own count); and whether each decision stands there exactly once and the chain verifies.
+before one stub, in turns; 64 connections ask as fast as they are answered. Shown are CPU per request (user and system, the
+whole process, until it rests) and requests a second, each against the one without records; the longest queue of decisions
+that were taken and not yet in a file, in each third of a round, as it is seen from outside every 20 ms (lines of the segments
+against the ledger's own count); and whether each decision stands there exactly once and the chain verifies.
 
 Without records (`python -m tests.bench.full_speed serve CONFIG`) judgements are dropped where the trail would take them.
 """
@@ -86,7 +86,9 @@ def watched(lane: Lane, bench: Bench, queue: Queue | None) -> None:
 
 def told(folder: Path, requests: int) -> str:
     """What became of the decisions of a lane that has stopped."""
-    ids = Counter(json.loads(line)["id"] for name in record_files([str(folder)]) for line in Path(name).open("rb"))
+    ids = Counter(
+        json.loads(line)["id"] for name in record_files([str(folder)]) for line in Path(name).read_bytes().splitlines()
+    )
     problems = sum(len(found.problems) for found in verify(folder))
     twice = sum(count - 1 for count in ids.values())
     return f"{requests:,} requests, {len(ids):,} decisions, {twice} of them twice, verify finds {problems} problems"

@@ -7,7 +7,7 @@ import base64
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,21 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from gateway import PolicyMiddleware
 from gateway.cli import main
 from gateway.config import load_config
 from gateway.web.app import build
 from tests.collector import Collector, collector
 from tests.ledgers import ledger
 from tests.serving import served
+from tests.web.running import free_port
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 PROMPTS = ("user", "system", "tool-schema", "tool-result", "end-user", "metadata", "malformed", "stop", "assistant", "answer",
            "stream", "upstream-error", "answer-header", "reasoning")  # fmt: skip
-KEYS = ("bearer", "api-key", "cookie", "query", "path", "custom", "second", "basic", "goog", "session", "forwarded", "short")
-OPERATOR = ("hash-key", "otlp-header")
+KEYS = ("bearer", "api-key", "cookie", "query", "path", "custom", "second", "basic", "goog", "session", "forwarded", "short",
+        "known-path")  # fmt: skip
+OPERATOR = ("hash-key", "otlp-header", "records-url", "records-sig", "admin-token")
 CANARY = {name: f"canary{place:02d}x{name.replace('-', '')}q7Z" for place, name in enumerate((*PROMPTS, *KEYS, *OPERATOR))}
 PACK = """
 pack: nine
@@ -103,6 +106,7 @@ def ask(url: str) -> list[str]:
             client.post(f"/v1/sk-{CANARY['short'][:16]}/chat", json=chat(), headers=headers()),
             client.post(MESSAGES, json={**chat(), "max_tokens": 3}, headers={"x-api-key": CANARY["second"]}),
             client.get("/v1/models" + query, headers=headers()),
+            client.get(f"/v1/models/sk-proj-{CANARY['known-path']}0123456789", headers=headers()),
         ]
     return [found for answer in answers if (found := answer.headers.get("sluice-reference"))]
 
@@ -115,14 +119,14 @@ class Left:
         self.outputs |= {str(file.relative_to(folder)): file.read_bytes() for file in (folder / "audit").rglob("*.*")}
         self.folder = folder
 
-    def run(self, *arguments: object) -> None:
+    def run(self, *arguments: object, name: str = "", codes: tuple[int, ...] = (0, 1)) -> None:
         command = [str(one) for one in arguments]
         done = CliRunner().invoke(main, command)
-        assert done.exit_code in (0, 1), done.output
-        self.outputs[" ".join(command[:3])] = done.output.encode()
+        assert done.exit_code in codes, done.output
+        self.outputs[name or " ".join(command[:3])] = done.output.encode()
 
 
-@pytest.fixture(scope="module", params=["plain", "sealed"])
+@pytest.fixture(scope="module", params=["plain", "hashed", "sealed"])
 def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
     folder = tmp_path_factory.mktemp("nine")
     (folder / "hash.key").write_text(CANARY["hash-key"] * 3)
@@ -136,6 +140,8 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             f"upstreams: {{openai: {{url: 'http://127.0.0.1:{behind}'}}, anthropic: {{url: 'http://127.0.0.1:{behind}'}}}}\n"
             f"audit: {{identifiers: {request.param}, sign: {{file: sign.key}},\n"
             f"  otlp: {{endpoint: '{endpoint.url}', headers: {{x-key: {{file: otlp.header}}}}}}}}\n"
+            f"metrics: {{listen: '127.0.0.1:{(told := free_port())}'}}\n"
+            f"admin: {{tokens: {{oncall: {{token: {CANARY['admin-token']}0123456789}}}}}}\n"
         )
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors):
@@ -143,9 +149,11 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             with served(gateway.app, lifespan="on", http=gateway.protocol) as port:
                 references = ask(f"http://127.0.0.1:{port}")
                 health = httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).text
+                metrics = httpx.get(f"http://127.0.0.1:{told}/metrics", trust_env=False).content
         (folder / "stderr").write_text(errors.getvalue())
         found = Left(folder, endpoint, health)
-    assert len(ledger(folder / "audit")) == 13
+    found.outputs["metrics"] = metrics
+    assert len(ledger(folder / "audit")) == 14
     for reference in references[:2]:
         for view in ("operator", "caller"):
             found.run("explain", reference, "--view", view, "--verbose", "--config", config)
@@ -155,6 +163,10 @@ def left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                     ["dry-run", folder / "audit", "--config", config, "--format", "json"], ["asked", folder / "audit"],
                     ["clusters", folder / "audit"]):  # fmt: skip
         found.run(*command)
+    found.run("dry-run", folder / "audit", "--config", config, "--format", "html", name="page")
+    for place, url in enumerate(("memory://me:{}@host/a.jsonl", "s3://me:/{}+@bucket/*.gz", "memory://a.gz?sig={}")):
+        word = CANARY["records-sig" if "?" in url else "records-url"]
+        found.run("dry-run", url.format(word), "--config", config, name=f"url {place}", codes=(3,))
     return found
 
 
@@ -173,8 +185,14 @@ def test_the_search_finds_what_is_there(left: Left) -> None:
     """The outputs are those of these exchanges: what may be in them is."""
     assert b"forbidden" in left.outputs["audit/1/00000001.jsonl"]
     assert b"nine.denied" in left.outputs["spans"]
-    assert b"13 records" in left.outputs[f"audit verify {left.folder}/audit"]
-    assert len(left.outputs) > 12
+    assert b"14 records" in left.outputs[f"audit verify {left.folder}/audit"]
+    assert b"sluice_decisions_total{" in left.outputs["metrics"]
+    assert b"nine.denied" in left.outputs["page"] and b'class="chart"' in left.outputs["page"]
+    assert all("…" in left.outputs[f"url {place}"].decode() for place in range(3))
+    assert len(left.outputs) > 17
+
+
+CONTENT = "policy: [pack.yaml]\naudit:\n  content: {{routes: [chat.completions]}}\n  identifiers: {}\n  otlp: '{}'\n"
 
 
 def kept(folder: Path, identifiers: str) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -183,9 +201,8 @@ def kept(folder: Path, identifiers: str) -> tuple[list[Any], list[dict[str, Any]
     (folder / "pack.yaml").write_text(PACK)
     with collector() as endpoint, served(upstream) as behind:
         (folder / "gateway.yaml").write_text(
-            "policy: [pack.yaml]\naudit:\n  content: {routes: [chat.completions]}\n"
-            f"  identifiers: {identifiers}\n  otlp: '{endpoint.url}'\n"
-            f"upstreams: {{openai: {{url: 'http://127.0.0.1:{behind}'}}, anthropic: {{url: 'http://127.0.0.1:{behind}'}}}}\n"
+            CONTENT.format(identifiers, endpoint.url)
+            + f"upstreams: {{openai: {{url: 'http://127.0.0.1:{behind}'}}, anthropic: {{url: 'http://127.0.0.1:{behind}'}}}}\n"
         )
         gateway = build(load_config(folder / "gateway.yaml"))
         with served(gateway.app, lifespan="on", http=gateway.protocol) as port:
@@ -193,12 +210,30 @@ def kept(folder: Path, identifiers: str) -> tuple[list[Any], list[dict[str, Any]
     return endpoint.spans(), ledger(folder / "audit")
 
 
+def kept_inside(folder: Path, identifiers: str) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The same of the middleware around an app of one's own."""
+    folder.mkdir()
+    (folder / "pack.yaml").write_text(PACK)
+    with collector() as endpoint:
+        (folder / "gateway.yaml").write_text(CONTENT.format(identifiers, endpoint.url))
+        app = PolicyMiddleware(upstream, config=folder / "gateway.yaml")
+        with served(app) as port:
+            ask(f"http://127.0.0.1:{port}")
+        assert app.trail is not None
+        app.trail.close()
+    return endpoint.spans(), ledger(folder / "audit")
+
+
 SENT, ANSWERED = {"user", "system", "assistant", "tool-result"}, {"answer", "stream"}
 
 
 @pytest.mark.parametrize("identifiers", ["hashed", "sealed"])
-def test_content_is_kept_of_the_routes_that_opted_in_and_the_record_says_so(tmp_path: Path, identifiers: str) -> None:
-    spans, records = kept(tmp_path / "nine", identifiers)
+@pytest.mark.parametrize("face", [kept, kept_inside])
+def test_content_is_kept_of_the_routes_that_opted_in_and_the_record_says_so(
+    tmp_path: Path, identifiers: str, face: Callable[[Path, str], tuple[list[Any], list[dict[str, Any]]]]
+) -> None:
+    spans, records = face(tmp_path / "nine", identifiers)
+    assert {entry["exchange"].get("route") for entry in records} > {"chat.completions"}
     for entry in records:
         found = {name for name, word in CANARY.items() if word in json.dumps(entry)}
         if entry["exchange"].get("route") != "chat.completions":
