@@ -101,7 +101,7 @@ FEW = st.sampled_from(
 NEAR = FEW.flatmap(lambda names: trees(names).flatmap(lambda when: st.tuples(st.just(when), altered(when, trees(names)))))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(NEAR)
 def test_a_condition_goes_the_way_it_is_said_to_go(pair: tuple[Plain, Plain]) -> None:
     old, new = compiled(rule_of(pair[0], "p.a"), rule_of(pair[1], "p.b"))
@@ -143,7 +143,7 @@ COMPARED = st.sampled_from(["gt", "gte", "lt", "lte", "eq", "ne"])
 HEIGHTS = {"count": [1, 2, 3, 5], "distinct": [1], "sum": [4, 9]}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_a_changed_measure_takes_its_rule_the_way_that_is_said(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["count", "distinct", "sum"]))

@@ -44,6 +44,7 @@ def matched(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_every_record_evaluates_to_what_it_says(entries: list[dict[str, Any]]) -> None:
     """From the record alone: no body, no headers, no state. What is told of each rule is how it ended."""
+    tried = set()
     for entry in entries:
         explanation = explained(entry, POLICY)
         tree = told(explanation)
@@ -54,7 +55,10 @@ def test_every_record_evaluates_to_what_it_says(entries: list[dict[str, Any]]) -
             declared = POLICY.rule(rule["id"])
             assert declared is not None
             assert [leaf["leaf"] for leaf in leaves(rule["when"])] == [leaf.id for leaf in declared.when.leaves()]
-            assert all(change["gives"] != ended(explanation.now, rule["id"]) for change in changes(declared, explanation))
+            end = (rule["id"], *(leaf["truth"] for leaf in leaves(rule["when"])))
+            if end not in tried:  # to look for changes takes long
+                tried.add(end)
+                assert all(change["gives"] != ended(explanation.now, rule["id"]) for change in changes(declared, explanation))
 
 
 def test_a_match_is_told_leaf_by_leaf_with_values(entries: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.ledgers import ledger, ledger_text
+from tests.ledgers import Followed, ledger_text
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "canary-prompt-5f1c"
@@ -69,6 +69,10 @@ class Gateway:
     folder: Path
     process: subprocess.Popen[bytes]
     checked: dict[str, int] = field(default_factory=dict)
+    ledger: Followed = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Followed(self.folder / "audit")
 
     @property
     def url(self) -> str:
@@ -80,7 +84,7 @@ class Gateway:
 
     def records(self) -> list[dict[str, Any]]:
         """Every audit record so far; a line still being written is left out."""
-        return ledger(self.folder / "audit")
+        return self.ledger.entries()
 
     def records_after(self, before: int, count: int) -> list[dict[str, Any]]:
         """The next `count` records after the first `before`, once they are written; and no more than those."""
