@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.facts import Call
 from gateway.plugins.keyed import key_of, keyed
-from gateway.plugins.kinship import kin
+from gateway.plugins.kinship import close_kin, kin
 from gateway.plugins.structure import NAMES, Shapes, looked_at
 from gateway.plugins.wording import hashed, opening, skeleton, wording
 from gateway.registry import Registry, Settings
@@ -27,6 +27,7 @@ from gateway.values import BOOL, INT, STRING, Missing, set_of
 
 NO_CALL: Final = Missing("no model call could be read")
 NO_USER: Final = Missing("no user text")
+NO_LABELS: Final = Missing("no label lines")
 NO_TOOLS: Final = Missing("no tools declared")
 NO_SYSTEM: Final = Missing("no system text")
 SINGLE: Final = ("text_completion", "embeddings", "batch")
@@ -121,34 +122,38 @@ def _schemas(call: Call) -> str:
     return "\n".join(sorted("\0".join((name, *sorted(parameters))) for name, parameters in told))
 
 
-def _framed(key: bytes) -> tuple[Callable[[View], object], Callable[[View], object]]:
-    """The resolvers of `prompt.template` and `prompt.kin`."""
+def _framed(key: bytes) -> tuple[Callable[[View], object], Callable[[View], object], Callable[[View], object]]:
+    """The resolvers of `prompt.template`, `prompt.kin` and `prompt.close_kin`."""
     seed = int.from_bytes(blake2b(b"kin", key=key, digest_size=4).digest(), "big")
     frames = Frames(seed)
 
     def framed(view: View) -> tuple[str, str]:
         return frames.frame(view.facts.call.system if view.facts.call is not None else "")
 
-    def of_frames(resolve: Callable[[tuple[str, str], str], str]) -> Callable[[View], object]:
+    def of_frames(resolve: Callable[[tuple[str, str], str], str | None]) -> Callable[[View], object]:
         def found(view: View) -> object:
             call = view.facts.call
             said = view.once(said_last)
             if call is None or not said:
                 return NO_CALL if call is None else NO_USER
-            told = f"{call.operation}\0{resolve(view.once(framed), skeleton(said))}"
-            return keyed(told.encode("utf-8", "replace"), key)
+            told = resolve(view.once(framed), skeleton(said))
+            return NO_LABELS if told is None else keyed(f"{call.operation}\0{told}".encode("utf-8", "replace"), key)
 
         return found
 
     template = of_frames(lambda frame, said: f"{frame[0]}\0{said}")
     kinned = of_frames(lambda frame, said: f"{frame[1]}\0{kin(said, seed)}")
 
-    return template, kinned
+    def close(frame: tuple[str, str], said: str) -> str | None:
+        told = close_kin(said, seed)
+        return None if told is None else f"{frame[1]}\0{told}"
+
+    return template, kinned, of_frames(close)
 
 
 def register(registry: Registry, settings: Settings) -> None:
     key = key_of(settings)
-    template, kinned = _framed(key)
+    template, kinned, close = _framed(key)
 
     def slots(view: View) -> object:
         said = view.once(said_last)
@@ -171,6 +176,10 @@ def register(registry: Registry, settings: Settings) -> None:
         Signal("prompt.kin", STRING, "keyed hash of one word of the system frame and one of the user's: frames share it as "
                "often as they are alike, so that small edits and many paraphrases keep it", kinned, Cost.BODY,
                "no user text", "short questions that begin alike",
+               "A. Broder, On the resemblance and containment of documents, 1997"),
+        Signal("prompt.close_kin", STRING, "keyed hash of a frame's label lines and of three words around them: frames share "
+               "it only where they are nearly alike", close, Cost.BODY, "no user text, or one without label lines",
+               "a framework's frame that many owners word a little differently",
                "A. Broder, On the resemblance and containment of documents, 1997"),
         Signal("prompt.slots", STRING, "keyed hash of what the user message says, for telling fillings apart", slots,
                Cost.BODY, "no user text", "none: it identifies, it does not accuse"),

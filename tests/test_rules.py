@@ -30,7 +30,9 @@ TESTS = load_tests(FILES, POLICY, CATALOGUE)
 
 
 @pytest.mark.parametrize(
-    "pack", [FOLDER / "region.yaml", FOLDER / "reseller.yaml", EXAMPLE / "plan.yaml"], ids=lambda p: p.stem
+    "pack",
+    [FOLDER / "frames.yaml", FOLDER / "region.yaml", FOLDER / "reseller.yaml", EXAMPLE / "plan.yaml"],
+    ids=lambda p: p.stem,
 )
 def test_no_mutant_of_a_pack_that_stands_alone_survives(pack: Path) -> None:
     """The packs that look to others for corroboration are swept with them, by `sluice test --mutate`, which takes longer."""
@@ -46,6 +48,7 @@ def test_no_mutant_of_a_pack_that_stands_alone_survives(pack: Path) -> None:
 
 def test_every_accepted_mutant_has_a_reason_that_says_something() -> None:
     assert [accepted.mutant for accepted in TESTS.accepted] == [
+        "frames.shared-extraction: measure fillings: cap 20000 becomes 10000",
         "prompt.template-harvest: measure fillings: cap 20000 becomes 10000",
         "prompt.bulk-generation: measure said: cap 20000 becomes 10000",
     ]

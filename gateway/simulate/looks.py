@@ -32,7 +32,7 @@ OF_LOOK: Final = (
     "reseller.contradiction_count", "reseller.contradictions", "reseller.marker_specificity", "reseller.markers",
     "reseller.probe", "reseller.weak_contradiction_count",
 )  # fmt: skip
-OF_TEXT: Final = ("prompt.structure",)
+OF_TEXT: Final = ("prompt.close_kin", "prompt.structure")
 OF_FRAME: Final = ("prompt.kin", "prompt.template")
 _SAMPLE: Final = 0x5EED
 

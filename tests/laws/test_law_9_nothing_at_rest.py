@@ -40,8 +40,9 @@ rules:
      then: {action: deny}, public: {code: not-you, message: Not for you.}, evidence: [prompt.template, client.network]}
   - {id: nine.all, title: All, family: content, owner: tests, when: {prompt.whole: {present: true}}, mode: enforce,
      then: {action: observe}, evidence: [
-     prompt.template, prompt.kin, prompt.system, prompt.tools, prompt.whole, prompt.opening, prompt.slots, prompt.structure,
-     client.session, client.device, client.fingerprint, client.body_shape, client.sdk_tuple, client.ip, reseller.markers,
+     prompt.template, prompt.kin, prompt.close_kin, prompt.system, prompt.tools, prompt.whole, prompt.opening, prompt.slots,
+     prompt.structure, client.session, client.device, client.fingerprint, client.body_shape, client.sdk_tuple, client.ip,
+     reseller.markers,
      request.parameters]}
 """
 SEED = "4f9c" * 8  # half of a private key

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from gateway.plugins.kinship import kin
+from gateway.plugins.kinship import close_kin, kin
 from gateway.registry import load as load_registry
 from gateway.signals import View
 from gateway.web.intake import Body, Head, Intake
@@ -38,6 +38,32 @@ def test_edits_keep_the_kin_as_often_as_stated(share: float, stated: float) -> N
         frame = words(rng, 40)
         same += kin(" ".join(frame), seed) == kin(" ".join(edited(rng, frame, share)), seed)
     assert abs(same / 1_500 - stated) < 0.04
+
+
+@pytest.mark.parametrize(("share", "stated"), [(0.05, 0.74), (0.10, 0.55), (0.20, 0.30)])
+def test_edits_keep_the_close_kin_as_often_as_stated(share: float, stated: float) -> None:
+    """1,500 pairs: three standard errors are .04."""
+    rng, same = Random(12), 0
+    for seed in range(1_500):
+        frame = words(rng, 40)
+        one, other = (f"{' '.join(said)}\ntask:\n" for said in (frame, edited(rng, frame, share)))
+        same += close_kin(one, seed) == close_kin(other, seed)
+    assert abs(same / 1_500 - stated) < 0.04
+
+
+def test_only_frames_with_the_same_label_lines_are_close() -> None:
+    assert close_kin("first words here\n\nlast words", 1) is None
+    assert close_kin("first words here\ntask:\nlast words", 1) == close_kin("first words here\n\ntask:\nlast words", 1)
+    assert close_kin("first words here\ntask:\nlast words", 1) != close_kin("first words here\ngoal:\nlast words", 1)
+
+
+def test_unrelated_frames_with_the_same_labels_are_hardly_ever_close() -> None:
+    rng = Random(13)
+    common = words(rng, 90)
+    frames = [f"{' '.join(rng.sample(common, 14))}\ntask:\n" for _ in range(400)]
+    found = [close_kin(frame, 7) for frame in frames]
+    pairs = sum(one == other for place, one in enumerate(found) for other in found[:place])
+    assert pairs / (400 * 399 / 2) < 0.005
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.05, 0.90), (0.10, 0.80), (0.20, 0.60)])

@@ -25,8 +25,8 @@ SETTINGS = default_config(DRY_RUN_KEY)
 REGISTRY = load_registry(SETTINGS.settings)
 BY_VALUE = (
     "account.age", "account.billing_country", "account.id", "account.known", "account.org", "account.payment", "account.plan",
-    "client.ip", "client.network", "client.retry", "prompt.structure", "prompt.turns", "request.model", "request.models",
-    "reseller.forwarded_client", *OF_LOOK,
+    "client.ip", "client.network", "client.retry", "prompt.close_kin", "prompt.structure", "prompt.turns", "request.model",
+    "request.models", "reseller.forwarded_client", *OF_LOOK,
 )  # fmt: skip
 BY_EQUALITY = (
     "client.connection", "client.device", "client.session", "prompt.opening", "prompt.root", "prompt.signature",
