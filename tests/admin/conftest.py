@@ -39,14 +39,17 @@ class Administered:
 
 
 @contextlib.contextmanager
-def administered(folder: Path, stub: str, more: str = "", pack: str = PACK, rate: int = 100_000) -> Iterator[Administered]:
+def administered(
+    folder: Path, stub: str, more: str = "", pack: str = PACK, rate: int = 100_000, host: str = "127.0.0.1", tls: str = ""
+) -> Iterator[Administered]:
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "operator").write_text(OPERATOR)
+    secured = f"tls: {tls}, " if tls else ""
     settings = (
         f"upstreams: {{openai: {{url: {stub}}}, anthropic: {{url: {stub}}}}}\n"
-        f"admin: {{listen: '127.0.0.1:{port}', rate: {rate}, tokens: {{oncall: {{token: {{file: operator}}, role: operate}},"
-        f" dashboards: {{token: {READER}}}}}}}\n{more}"
+        f"admin: {{listen: '{host}:{port}', {secured}rate: {rate},"
+        f" tokens: {{oncall: {{token: {{file: operator}}, role: operate}}, dashboards: {{token: {READER}}}}}}}\n{more}"
     )
     with gateway(folder, settings, pack) as running:
         yield Administered(running, port)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
 from gateway.admin.access import GUESSES
 from gateway.admin.operations import OPERATIONS
@@ -143,6 +145,26 @@ def test_schemathesis_finds_the_document_true(admin: Administered, tmp_path: Pat
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-6_000:] + done.stderr[-2_000:]
     assert f"Tested: {len(OPERATIONS)}" in done.stdout, done.stdout[-3_000:]
+
+
+def test_beyond_this_machine_it_is_served_by_tls_alone(stub: str, tmp_path: Path) -> None:
+    from tests.admin.conftest import administered
+
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "admin.pem"))
+    issued.private_key_pem.write_to_path(str(tmp_path / "admin.key"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    trusted = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    with administered(tmp_path, stub, host="0.0.0.0", tls="{certificate: admin.pem, key: admin.key}") as admin:
+        asked = {"headers": {"authorization": f"Bearer {READER}"}, "trust_env": False}
+        told = httpx.get(f"https://127.0.0.1:{admin.port}/health", verify=trusted, **asked)  # type: ignore[arg-type]
+        assert told.status_code == 200 and "parts" in told.json()
+        assert httpx.get(f"https://127.0.0.1:{admin.port}/health", verify=trusted, trust_env=False).status_code == 401
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{admin.port}/health", **asked)  # type: ignore[arg-type]
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"https://127.0.0.1:{admin.port}/health", **asked)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

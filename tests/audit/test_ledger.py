@@ -127,6 +127,39 @@ def test_a_crash_is_named_and_the_next_start_goes_on(crashed: Path) -> None:
     assert segment(crashed, 2).with_suffix(".torn").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_power_failure_costs_nothing_that_was_synced(tmp_path: Path, filled: bool, counted: bool) -> None:
+    """Of what was written since the last sync any part is on the disk, cut off or as zeros; the count is there or not."""
+    ledger = Ledger(tmp_path / "live", LedgerSettings(sync=0))
+    for number in range(6):
+        ledger.add([body(number)])
+        ledger.write()
+        ledger.count(number + 1)
+        if number < 3:
+            ledger.tend()  # syncs
+            synced = segment(tmp_path / "live", 1).stat().st_size
+    lines = segment(tmp_path / "live", 1).read_bytes()
+    for place, lasting in enumerate(range(synced, len(lines), 47)):
+        left = tmp_path / f"{place}"
+        shutil.copytree(tmp_path / "live", left)
+        segment(left, 1).write_bytes(lines[:lasting] + bytes(len(lines) - lasting if filled else 0))
+        if not counted:
+            (left / "1/taken").write_bytes(bytes(8))
+        whole = lines[:lasting].count(b"\n")
+        problems, notes = said(left)
+        assert (problems, MISSING % (6 - whole) in notes) == ([], counted)
+        again = Ledger(left)
+        assert (again.lost, again.torn > 0) == (6 - whole if counted else 0, filled or lines[lasting - 1 : lasting] != b"\n")
+        again.add([body(9)])
+        again.count(1)
+        again.close()
+        assert said(left)[0] == []
+        assert [entry["id"][-1] for entry in entries(left)] == [*map(str, range(whole)), "9"]
+        assert whole >= 3
+    ledger.close()
+
+
 def test_a_restart_after_an_alteration_does_not_hide_it(crashed: Path) -> None:
     edit(2, lambda lines: altered(lines, 1))(crashed)
     Ledger(crashed).close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 import threading
 import time
@@ -17,6 +18,7 @@ from gateway.audit.trail import Trail
 from gateway.facts import Answer, Usage
 from gateway.gate import Gate
 from gateway.values import AtLeast, Missing
+from tests.audit.ledgers import said
 from tests.judging import CATALOGUE, START, facts, judge, policy
 from tests.ledgers import ledger
 
@@ -100,6 +102,32 @@ def test_a_disk_that_hangs_is_taken_for_one_that_refuses_and_nobody_waits_for_it
     assert (trail.health()["problem"], trail.breaker.failing) == ("", False)
     trail.close()
     assert len(ledger(tmp_path / "audit")) + trail.health().get("unrecorded", 0) == asked + 5  # type: ignore[operator]
+
+
+def test_what_finds_no_place_for_too_long_is_counted_and_the_journal_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk refuses (RLIMIT_FSIZE), and what may be held of records is full."""
+    monkeypatch.setattr(trail_module, "HELD", 4_000)
+    trail = Trail(tmp_path / "audit")
+    gate = Gate(policy(PACK), CATALOGUE, sink=trail)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        for _ in range(60):
+            judge(gate, {"account.id": "a"})
+            trail.flush()
+        assert trail.full
+        found = trail.health()["unrecorded"]
+        assert isinstance(found, int) and 0 < found < 60
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    trail.close()
+    assert len(ledger(tmp_path / "audit")) == 60 - found
+    problems, notes = said(tmp_path / "audit")
+    assert (problems, [note.partition(": ")[2] for note in notes]) == (
+        [], [f"segment 1: {found} decisions found no place: the disk took nothing for too long"],
+    )  # fmt: skip
 
 
 def test_values_of_a_record_read_back_to_what_they_were() -> None:
