@@ -16,12 +16,13 @@ from gateway.language.conditions import spoken
 from gateway.language.measures import Measure
 from gateway.language.tallies import tallied
 from gateway.readings import amount_of, key_of, passes
-from gateway.signals import Catalogue, View
+from gateway.signals import NOT_RECORDED, Catalogue, View, held
 from gateway.state.operations import Sight
 from gateway.values import Failed, Missing
 
 Amount = int | str | Missing | Failed
 NO_CATALOGUE: Catalogue = {}
+_MOST_SHAPES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class Counting:
             for row in self._rows if not row.measure.settled
             for place, name in enumerate(row.measure.per) if name in issued
         ]  # fmt: skip
+        looked = {name for measure in listed for name in measure.counts}
+        self._held = frozenset(name for name in looked if name in catalogue and held(catalogue[name]))
+        self._after = [name for name in sorted(looked) if name in catalogue and catalogue[name].settled]
+        self._shapes: dict[frozenset[str], list[Measure]] = {}
         counting = ((False, listed), (True, [row.measure for row in self._settled]))
         self._tallies = {over: tallied(measures, over, catalogue, key_of, amount_of)[1] for over, measures in counting}
 
@@ -100,6 +105,24 @@ class Counting:
                 labels.append(measure.label)
                 sights.append(Sight(measure.window, key, None if isinstance(value, Missing) else value))
         return labels, sights, values
+
+    def unrecorded(self, view: View) -> dict[str, object]:
+        """Of an exchange read from a record: the measures that count what the record does not hold, by label.
+
+        They cannot count it, so what they read would be taken for less than there was: missing is not false.
+        """
+        recorded = view.facts.recorded or {}
+        lacking = frozenset(self._held - recorded.keys()) | {one for one in self._after if recorded.get(one) == NOT_RECORDED}
+        if not lacking:
+            return {}
+        touched = self._shapes.get(lacking)
+        if touched is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            listed = [row.measure for row in self._rows]
+            touched = self._shapes[lacking] = [measure for measure in listed if not lacking.isdisjoint(measure.counts)]
+        aside = View(view.facts, view.catalogue, None, view.resolved.copy(), view.declared)  # what is looked at is not recorded
+        return {measure.label: NOT_RECORDED for measure in touched if _misses(measure, lacking, aside)}
 
     @property
     def hears(self) -> bool:
@@ -142,3 +165,16 @@ class Counting:
             return amount_of(self._amounts[place - 1], view)
         except Exception as error:  # likewise
             return Failed(f"{type(error).__name__}: {error}")
+
+
+def _misses(measure: Measure, lacking: frozenset[str], view: View) -> bool:
+    """Whether a measure would count an exchange by signals that are not recorded, as far as that is known before the answer."""
+    if measure.where is None or measure.settled:
+        return True
+    try:
+        truth = measure.where.evaluate(view.get)
+    except Exception:  # a provider of the wrong type: the pass that counts says so
+        return False
+    if truth is None:
+        return not lacking.isdisjoint(leaf.name for leaf in measure.where.leaves())
+    return truth and measure.of in lacking

@@ -112,6 +112,8 @@ class Engine:
         prepared.labels += labels
         prepared.batch.sights += sights
         prepared.values |= values
+        if view.facts.recorded is not None:
+            prepared.values = self._counting.unrecorded(view) | prepared.values
         prepared.recalled = self._recalling.asked(view)
         prepared.batch.recalls = [recall for _, recall in prepared.recalled]
         for per, noted, windows in self._notes:

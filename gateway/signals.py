@@ -101,6 +101,13 @@ def least_of(catalogue: Catalogue) -> dict[str, float]:
 
 UNKNOWN_SIGNAL = Missing("no such signal")
 NOT_RECORDED = Missing("not recorded")
+
+
+def held(signal: Signal) -> bool:
+    """Whether records hold a signal known with the request: what is declared, counted or recalled is found anew."""
+    return not (signal.settled or signal.derived or signal.counted or signal.recalls is not None)
+
+
 NOT_ANSWERED = Missing("the exchange is not over")
 _UNRESOLVED = object()
 Found = TypeVar("Found")

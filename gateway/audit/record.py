@@ -22,7 +22,7 @@ from gateway.evaluation import reader
 from gateway.facts import Answer, End, Facts
 from gateway.judgement import Judgement
 from gateway.language.policy import Policy
-from gateway.signals import Signal, View
+from gateway.signals import NOT_RECORDED, Signal, View
 from gateway.values import AtLeast, Failed, Missing, timestamp_text
 
 VERSION: Final = 1
@@ -124,7 +124,10 @@ def recorded_signals(entry: Mapping[str, Any], view_types: Mapping[str, Any]) ->
     for name, plain in entry.get("signals", {}).items():
         signal = view_types.get(name)
         values[name] = signal.type.parse(plain) if signal else plain
-    values |= {name: Missing(reason) for name, reason in entry.get("missing", {}).items()}
+    values |= {
+        name: Missing(reason) for name, reason in entry.get("missing", {}).items()
+        if reason != NOT_RECORDED.reason or (name in view_types and view_types[name].settled)
+    }  # fmt: skip
     values |= {name: Failed(reason) for name, reason in entry.get("failed", {}).items()}
     kept = {*entry.get("given", ())}
     return {

@@ -6,7 +6,7 @@ it is over. Which answers were given depends on the decisions themselves, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -15,12 +15,13 @@ import pyarrow as pa
 
 from gateway.columns.conditions import Truths
 from gateway.columns.groups import Groups, Spans
-from gateway.columns.values import Column, Ints, Keys
+from gateway.columns.values import Bools, Column, Ints, Keys
 from gateway.facts import Facts
 from gateway.replay.compact import FACTS
-from gateway.signals import Catalogue, View
+from gateway.signals import Catalogue, View, held
 from gateway.values import SECOND, Failed, Missing, Type
 
+FILE: Final = "(file)"
 DERIVED: Final[Mapping[str, Callable[[Ints], Ints]]] = {"request.hour": lambda at: at // (3_600 * SECOND)}
 ANSWERED: Final[Mapping[str, str]] = {
     "response.status": "status", "response.input_tokens": "input_tokens", "response.output_tokens": "output_tokens",
@@ -63,10 +64,13 @@ class Seen:
 
 
 class Chunk:
-    """Some exchanges in order of time. arrays: by name of the fact or signal."""
+    """Some exchanges in order of time.
 
-    def __init__(self, arrays: Mapping[str, pa.Array], catalogue: Catalogue) -> None:
-        self.arrays, self.catalogue = arrays, catalogue
+    arrays: by name of the fact or signal, and under `FILE` the place of the file that a row is of. files: the columns of each.
+    """
+
+    def __init__(self, arrays: Mapping[str, pa.Array], catalogue: Catalogue, files: Sequence[Collection[str]]) -> None:
+        self.arrays, self.catalogue, self._files = arrays, catalogue, files
         self.at: Ints = arrays["at"].to_numpy(zero_copy_only=False).astype(np.int64)
         self.size = len(self.at)
         self.asked = Seen(catalogue, self.size, self._asked)
@@ -88,7 +92,19 @@ class Chunk:
 
     def part(self, rows: slice) -> Chunk:
         """Some of its rows."""
-        return Chunk({name: array[rows] for name, array in self.arrays.items()}, self.catalogue)
+        return Chunk({name: array[rows] for name, array in self.arrays.items()}, self.catalogue, self._files)
+
+    def unrecorded(self, name: str) -> Bools | None:
+        """Where a signal is not recorded, because the file has no such column; None where it is everywhere."""
+        lacking = [place for place, columns in enumerate(self._files) if name not in columns]
+        if not lacking or not held(self.catalogue[name]):
+            return None
+        found: Bools = np.isin(self.arrays[FILE].to_numpy(zero_copy_only=False), lacking)
+        return found
+
+    def lacks(self, row: int, name: str) -> bool:
+        """Whether a row's file has no column for a signal that records hold."""
+        return held(self.catalogue[name]) and name not in self._files[self.arrays[FILE][row].as_py()]
 
     def groups(self, per: tuple[str, ...]) -> Groups:
         """The rows by the key that some signals make."""

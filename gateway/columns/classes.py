@@ -22,6 +22,7 @@ from gateway.decision import Mode
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import Corroborate, PlanLimit, Rule
 from gateway.readings import mode_of
+from gateway.report.lacking import resting_on
 
 LOOKED_AT: Final = (  # by `gateway.readings`, of what is restricted or charged
     "request.max_tokens", "request.n", "request.logprobs", "request.reasoning", "request.operation", "request.cause",
@@ -80,6 +81,8 @@ class Ended:
                 self.add(self._truths.leaf(leaf) if measured is None else tested(leaf, measured), unknown)
             else:
                 self._salt += 1
+            for name in sorted(resting_on(rule, leaf.name)):
+                self._unrecorded(name, unknown)
         enforced, excepted = self._enforced(rule), self._excepted(rule)
         self.add(enforced, truth > 0)
         self.add(excepted, matched)
@@ -88,6 +91,14 @@ class Ended:
         for name in sorted({name for effect in rule.response.effects for name in effect.per}):
             self.add(self.chunk.asked.column(name).known, matched)
         return matched & (excepted == 0), enforced
+
+    def _unrecorded(self, name: str, unknown: Bools) -> None:
+        """Tell unknown ends apart by whether a signal is recorded."""
+        lacking = self.chunk.unrecorded(name)
+        if lacking is None:
+            self._salt += 1
+        else:
+            self.add(lacking, unknown)
 
     def _enforced(self, rule: Rule) -> Bools:
         size = self.chunk.size

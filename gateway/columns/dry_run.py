@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -183,7 +184,8 @@ class Told:
     def _seen(self, row: int) -> Observed:
         account, org, label = _value(self._account, row, NOBODY), _value(self._org, row), _value(self._label, row)
         outcome = self._outcomes[self._ended[row]]
-        return Observed(int(self._chunk.at[row]), account, org, label, outcome, _untold, _untold)
+        at, lacks = int(self._chunk.at[row]), partial(self._chunk.lacks, row)
+        return Observed(at, account, org, label, outcome, _untold, _untold, unrecorded=lacks)
 
 
 def _deed(outcome: Outcome) -> object:

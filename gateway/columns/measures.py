@@ -13,9 +13,10 @@ import numpy as np
 
 from gateway.columns.capped import Capped
 from gateway.columns.chunk import ANSWERED, Chunk, Seen
-from gateway.columns.conditions import TRUE
+from gateway.columns.conditions import TRUE, UNKNOWN
 from gateway.columns.crowds import Crowd
 from gateway.columns.groups import Held, Spans
+from gateway.columns.values import Bools
 from gateway.columns.windows import Counted, Reading, distincts, divided, shares, totals
 from gateway.language.measures import Measure, Ratio
 from gateway.signals import Catalogue
@@ -67,11 +68,32 @@ def read(measure: Measure, chunk: Chunk, seen: Seen, kept: Kept, most: int = MAX
     if len(rows) < size or reading.known is not None:
         known = np.zeros(size, np.bool_)
         known[rows] = True if reading.known is None else reading.known
+    if (missed := _misses(measure, chunk)) is not None:
+        known = ~missed if known is None else known & ~missed
     capped = None
     if reading.capped is not None:
         capped = np.zeros(size, np.bool_)
         capped[rows] = reading.capped
     return Reading(numbers, known, capped), after
+
+
+def _misses(measure: Measure, chunk: Chunk) -> Bools | None:
+    """Where a measure would count by signals that are not recorded, as `gateway.counting` has it; None for nowhere."""
+    lacking = {name: rows for name in measure.counts if (rows := chunk.unrecorded(name)) is not None}
+    if not lacking:
+        return None
+    if measure.where is None or measure.settled:
+        return _either(lacking.values(), chunk.size)
+    truth = chunk.asked.truths.of(measure.where)
+    filtered = _either([lacking[leaf.name] for leaf in measure.where.leaves() if leaf.name in lacking], chunk.size)
+    amount = lacking.get(measure.of or "", np.zeros(chunk.size, np.bool_))
+    found: Bools = ((truth == UNKNOWN) & filtered) | ((truth == TRUE) & amount)
+    return found
+
+
+def _either(rows: Iterable[Bools], size: int) -> Bools:
+    found: Bools = np.logical_or.reduce([np.zeros(size, np.bool_), *rows])
+    return found
 
 
 def _counted(measure: Measure, spans: Spans, seen: Seen) -> Counted:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gateway.columns.chunk import Chunk
+from gateway.columns.chunk import FILE, Chunk
 from gateway.columns.values import Ints
 from gateway.errors import Place, RecordError
 from gateway.replay.compact import FACTS, Rows, columns_of
@@ -22,7 +22,6 @@ from gateway.signals import Catalogue
 from gateway.values import Type
 
 SIZE: Final = 2**18
-_FILE: Final = "(file)"
 _NEVER: Final = 2**63 - 1
 
 
@@ -49,14 +48,16 @@ class Records:
         """The chunks after the first `skip` of them. Raises RecordError where a file is broken or out of order."""
         for number, table in enumerate(self._merged()):
             if number >= skip:
-                yield Chunk({name: table.column(name).combine_chunks() for name in table.column_names}, self.catalogue)
+                yield Chunk(
+                    {name: table.column(name).combine_chunks() for name in table.column_names}, self.catalogue, self.kept
+                )
 
     def exchanges(self, chunk: Chunk, rows: Ints) -> list[Exchange]:
         """The exchanges of some rows of a chunk. Raises RecordError."""
         places = pa.array(rows)
         batch = pa.table({name: array.take(places) for name, array in chunk.arrays.items()})
-        files = batch.column(_FILE).to_pylist()
-        names = [name for name in batch.column_names if name != _FILE]
+        files = batch.column(FILE).to_pylist()
+        names = [name for name in batch.column_names if name != FILE]
         held = [{*kept} for kept in self.kept]
         found = []
         for file, values in zip(files, zip(*lists(batch, names, self.types), strict=True), strict=True):
@@ -93,7 +94,7 @@ class Records:
                 table = (
                     pa.Table.from_batches([batch])
                     .cast(self._schemas[place])
-                    .append_column(_FILE, pa.array(np.full(batch.num_rows, place, np.int32)))
+                    .append_column(FILE, pa.array(np.full(batch.num_rows, place, np.int32)))
                 )
                 at = _at(table)
                 back = np.flatnonzero(np.diff(at, prepend=at[0] if before is None else before) < 0)

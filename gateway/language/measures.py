@@ -36,6 +36,12 @@ class Measure:
     type: Type
 
     @property
+    def counts(self) -> frozenset[str]:
+        """The signals that say whether and what it counts of an exchange, beside its key."""
+        leaves = self.where.leaves() if self.where is not None else ()
+        return frozenset(leaf.name for leaf in leaves) | ({self.of} if self.of is not None else frozenset())
+
+    @property
     def columns(self) -> bool:
         """Whether it can be computed over whole columns: what is known when the request is judged, filtered by such operators.
 

@@ -14,7 +14,7 @@ from gateway.language.policy import Policy
 from gateway.readings import rule_values
 from gateway.replay.exchange import Exchange
 from gateway.report.observed import NOBODY, Observed
-from gateway.signals import Catalogue
+from gateway.signals import NOT_RECORDED, Catalogue
 from gateway.state.memory import MemoryState
 from gateway.values import Failed, Missing
 
@@ -38,6 +38,7 @@ class Replayed:
             exchange.facts.at, NOBODY if isinstance(account, (Missing, Failed)) else str(account),
             None if isinstance(org, (Missing, Failed)) else str(org), exchange.label, self.judgement.outcome, view.get,
             lambda rule: rule_values(rule, view, measured), self.answer,
+            lambda name: exchange.facts.recorded is not None and view.get(name) == NOT_RECORDED,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from gateway.decision import Action, Mode, RuleEnd, Verdict
 from gateway.language.policy import Policy
 from gateway.report.evaluated import AccountTally, Deeds, by_label, evaluation
 from gateway.report.labels import Labels
+from gateway.report.lacking import CAUSES, Lacking
 from gateway.report.observed import Observed
 from gateway.values import SECOND, timestamp_text
 
@@ -33,6 +34,7 @@ class RuleTally:
     first: int | None = None
     last: int | None = None
     lacked: Counter[str] = field(default_factory=Counter)
+    lacking: Lacking = field(default_factory=Lacking)
 
 
 @dataclass(slots=True)
@@ -56,12 +58,14 @@ class Report:
 
     def __init__(self, policy: Policy, labels: Labels | None = None) -> None:
         self.policy, self.labels = policy, labels or Labels()
-        self.evaluable = self.warm_up = self.pooled = 0
+        self.judged = self.evaluable = self.warm_up = self.pooled = 0
+        self.unevaluable: Counter[str] = Counter()
         self.first: int | None = None
         self.last: int | None = None
         self.outcomes: Counter[str] = Counter()
         self.would: Counter[str] = Counter()
-        self.rules = {rule.id: RuleTally() for rule in policy.rules if rule.mode is not Mode.OFF}
+        self._declared = {rule.id: rule for rule in policy.rules if rule.mode is not Mode.OFF}
+        self.rules = {name: RuleTally() for name in self._declared}
         self.accounts: dict[str, dict[str | None, AccountTally]] = {}
         self.intake: Counter[str] = Counter()
         self.asked: dict[str, AskedTally] = {}
@@ -77,7 +81,7 @@ class Report:
     def ended(self, seen: Observed, last: int, times: int) -> None:
         """Count how exchanges ended, of whichever accounts: so many as `seen`, which is the first, until the last (µs)."""
         outcome, at = seen.outcome, seen.at
-        self.evaluable += times
+        self.judged += times
         self.first = at if self.first is None else min(self.first, at)
         self.last = last if self.last is None else max(self.last, last)
         self.outcomes[str(outcome.action)] += times
@@ -86,14 +90,19 @@ class Report:
             self.intake[str(seen.turned_away)] += times
         for kind in {end.would_ask for end in outcome.decision.ends if end.would_ask}:
             self.asked.setdefault(kind, AskedTally()).would += times
+        causes: set[str] = set()
         for end in outcome.decision.ends:
             rule = self.rules[end.rule]
+            if cause := rule.lacking.add(self._declared[end.rule], end, seen.unrecorded, times):
+                causes.add(cause)
             rule.verdicts[str(end.verdict)] += times
             for name in end.missing:
                 rule.lacked[name] += times
             if end.verdict is Verdict.MATCH:
                 rule.first = at if rule.first is None else min(rule.first, at)
                 rule.last = last if rule.last is None else max(rule.last, last)
+        self.unevaluable.update(dict.fromkeys(causes, times))
+        self.evaluable += 0 if causes else times
 
     def of_account(self, seen: Observed, times: int) -> None:
         """Count what was done to an account: so many exchanges of one day and label, `seen` the first. In order of time."""
@@ -148,8 +157,13 @@ class Report:
         return self._benign[True] / max(1, self._benign.total())
 
     def as_dict(self, read: int, unreadable: int) -> dict[str, Any]:
-        """The report as one JSON-ready object; `unknown` and `error` are never merged with `no_match`."""
-        records = {"read": read, "unreadable": unreadable, "evaluable": self.evaluable, "warm_up": self.warm_up}
+        """The report as one JSON-ready object; `unknown` and `error` are never merged with `no_match`.
+
+        Of the records `judged`, `evaluable` are those that every rule could be evaluated on, and `unevaluable` the others by
+        cause: one may have several, for different rules.
+        """
+        records: dict[str, Any] = {"read": read, "unreadable": unreadable, "warm_up": self.warm_up, "judged": self.judged}
+        records |= {"evaluable": self.evaluable, "unevaluable": {one: n for one in CAUSES if (n := self.unevaluable[one])}}
         return {
             "policy": {"digest": self.policy.digest, "version": self.policy.version},
             "records": records | ({"of_further_accounts": self.pooled} if self.pooled else {}),
@@ -172,12 +186,11 @@ class Report:
         }  # fmt: skip
 
     def _rule(self, rule_id: str, tally: RuleTally) -> dict[str, Any]:
-        rule = self.policy.rule(rule_id)
-        assert rule is not None
         counts = {str(verdict): tally.verdicts[str(verdict)] for verdict in (Verdict.MATCH, Verdict.UNKNOWN, Verdict.ERROR)}
         return {
-            "id": rule_id, "mode": str(rule.mode), **counts, "accounts": tally.accounts, "first": _time(tally.first),
-            "last": _time(tally.last), "missing": dict(sorted(tally.lacked.items())),
+            "id": rule_id, "mode": str(self._declared[rule_id].mode), **counts, "accounts": tally.accounts,
+            "first": _time(tally.first), "last": _time(tally.last), "missing": dict(sorted(tally.lacked.items())),
+            "evaluable": self.judged - tally.lacking.exchanges.total(), "unevaluable": tally.lacking.plain(),
         }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def _period(report: Mapping[str, Any]) -> str:
 
 def _tiles(report: Mapping[str, Any]) -> list[Row]:
     """The headline numbers."""
-    total = report["records"]["evaluable"]
+    total = report["records"]["judged"]
     refused = {
         view: sum(n for name, n in report[view].items() if Action[name.upper()].refuses) for view in ("outcomes", "would")
     }

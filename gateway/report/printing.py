@@ -16,10 +16,13 @@ from rich.table import Column, Table
 from gateway.language.policy import Policy
 from gateway.report.difference import SIDES
 from gateway.report.evaluated import VIEWS
+from gateway.report.lacking import ERROR, MISSING, NOT_RECORDED
 from gateway.report.page import page
 
 MOST_ROWS: Final = 50
 MOST_REASONS: Final = 5
+MOST_LACKED: Final = 3
+_CAUSES: Final = {ERROR: "error", NOT_RECORDED: "not recorded", MISSING: "missing"}
 _WIDE: Final = 10_000
 _LABELS: Final = ("accounts", "exchanges", "matched", "acted_on", "would_act_on")
 _SAID: Final = {"policy": "the policy", "against": "the other"}
@@ -51,10 +54,10 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     """The report as tables."""
     for line in _head(report):
         console.print(line)
-    rules = _table("Rules", _name("rule"), "mode", "match", "accounts", "unknown", "error", "lacked")
+    rules = _table("Rules", _name("rule"), "mode", "match", "accounts", "unknown", "error", "evaluable", "lacked")
     for rule in report["rules"]:
-        lacked = ", ".join(sorted(rule["missing"], key=lambda name: -rule["missing"][name])[:3])
-        rules.add_row(rule["id"], rule["mode"], *_numbers(rule, ("match", "accounts", "unknown", "error")), lacked)
+        counts = _numbers(rule, ("match", "accounts", "unknown", "error", "evaluable"))
+        rules.add_row(rule["id"], rule["mode"], *counts, _lacked(rule["unevaluable"]))
     console.print(rules)
     if report["labels"]:
         labels = _table("Labels", "label", "accounts", "exchanges", "matched", "acted on", "would act on")
@@ -79,6 +82,7 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"records  {records['read']:,} read, {records['unreadable']:,} unreadable"
     if pooled := records.get("of_further_accounts"):
         yield f"accounts beyond the first {len(report['accounts']) - 1:,} are taken for one: {pooled:,} exchanges"
+    yield f"evaluable by every rule: {records['evaluable']:,} of {records['judged']:,}; not by some: {_causes(records)}"
     if records["warm_up"]:
         yield f"warm-up  {records['warm_up']:,} exchanges were judged and counted by measures, and are not reported"
     if period["first"]:
@@ -90,6 +94,20 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
     yield from (_asked(kind, asked) for kind, asked in report["asked"].items())
     if report["benign"]["exchanges"]:
         yield _benign(report["benign"])
+
+
+def _causes(records: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_CAUSES[cause]} {count:,}" for cause, count in records["unevaluable"].items()) or "none"
+
+
+def _lacked(unevaluable: Mapping[str, Any]) -> str:
+    """By cause, the signals that were lacked most often."""
+    told = []
+    for cause, row in unevaluable.items():
+        names = sorted(row["signals"], key=lambda name: (-row["signals"][name], name))
+        more = f" and {len(names) - MOST_LACKED} more" if len(names) > MOST_LACKED else ""
+        told.append(f"{_CAUSES[cause]} ({row['exchanges']:,}): {', '.join(names[:MOST_LACKED])}{more}".removesuffix(": "))
+    return "; ".join(told)
 
 
 def _table(title: str, *columns: Column | str) -> Table:

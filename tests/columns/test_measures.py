@@ -67,7 +67,7 @@ def chunk_of(rows: list[Row]) -> Chunk:
         values = [sorted(row[name]) if isinstance(row[name], frozenset) else row[name] for _, row in rows]
         array = pa.array(values, blank(CATALOGUE[name].type, 0).type)
         arrays[name] = array.dictionary_encode() if pa.types.is_string(array.type) else array
-    return Chunk(arrays, CATALOGUE)
+    return Chunk(arrays, CATALOGUE, [])
 
 
 def by_columns(measure: Measure, rows: list[Row], size: int, most: int = MAX_KEYS) -> list[object]:

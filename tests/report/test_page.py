@@ -102,8 +102,8 @@ def test_headline_numbers_are_those_of_the_report(chromium: webdriver.Chrome, fi
     tiles = dict(chromium.execute_script(f"return [...document.querySelectorAll('.tile')].map(t => {told})"))
     refused = report["would"]["deny"]
     assert refused > 0
-    assert tiles["exchanges"] == str(report["records"]["evaluable"])
-    assert tiles["would be refused"] == percent(refused / report["records"]["evaluable"])
+    assert tiles["exchanges"] == str(report["records"]["judged"])
+    assert tiles["would be refused"] == percent(refused / report["records"]["judged"])
     assert tiles["of honest exchanges refused"] == percent(report["benign"]["share"])
 
 

@@ -190,5 +190,5 @@ def test_a_warm_up_is_judged_and_not_reported() -> None:
     for one in replay(rows, pack(), CATALOGUE):
         counts.take(one.observed, warm=one.exchange.facts.at < START + 3_000_000)
     found = counts.as_dict(6, 0)
-    assert (found["records"]["warm_up"], found["records"]["evaluable"]) == (3, 3)
+    assert (found["records"]["warm_up"], found["records"]["judged"]) == (3, 3)
     assert found["rules"][0]["match"] == 3  # the fourth to sixth: the first three were counted

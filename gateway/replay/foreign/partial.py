@@ -193,5 +193,5 @@ def _values(view: View) -> tuple[dict[str, object], dict[str, object]]:
             (settled if signal.settled else recorded)[name] = view.get(name)
         except NotRecordedError:
             if signal.settled:
-                settled[name] = NOT_RECORDED
+                settled[name] = recorded[name] = NOT_RECORDED  # known before the answer: measures on it will never count
     return recorded, settled
