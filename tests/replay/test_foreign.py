@@ -45,7 +45,9 @@ def stated() -> dict[str, set[str]]:
     return {name: always | set(re.findall(r"`([a-z_]+\.[a-z_0-9]+)`", signals)) for name, signals in rows}
 
 
-@pytest.mark.parametrize("name", ["nginx.jsonl", "envoy.jsonl", "litellm.csv", "litellm.jsonl", "genai.json"])
+@pytest.mark.parametrize(
+    "name", ["nginx.jsonl", "envoy.jsonl", "litellm.csv", "litellm.jsonl", "genai.json", "sluicegate.jsonl"]
+)
 def test_a_sample_feeds_what_the_table_says(name: str) -> None:
     found, errors, _ = read(str(SAMPLES / name))
     assert found
