@@ -47,18 +47,22 @@ def test_every_record_evaluates_to_what_it_says(entries: list[dict[str, Any]]) -
     tried = set()
     for entry in entries:
         explanation = explained(entry, POLICY)
+        ends = {end["id"]: end["verdict"] for end in entry["rules"]}
+        assert {rule: ended(explanation.now, rule)["verdict"] for rule in ends} == ends
+        kind = json.dumps(entry["rules"])
+        if kind in tried:  # all of it is told, which takes long, once of records that ended alike
+            continue
+        tried.add(kind)
         tree = told(explanation)
-        assert {rule["id"]: rule["verdict"] for rule in tree["rules"]} == {end["id"]: end["verdict"] for end in entry["rules"]}
+        assert {rule["id"]: rule["verdict"] for rule in tree["rules"]} == ends
         truths = {"match": "true", "unknown": "unknown", "error": "unknown"}
         assert all(rule["when"]["truth"] == truths[rule["verdict"]] for rule in tree["rules"])
         for rule in tree["rules"]:
             declared = POLICY.rule(rule["id"])
             assert declared is not None
             assert [leaf["leaf"] for leaf in leaves(rule["when"])] == [leaf.id for leaf in declared.when.leaves()]
-            end = (rule["id"], *(leaf["truth"] for leaf in leaves(rule["when"])))
-            if end not in tried:  # to look for changes takes long
-                tried.add(end)
-                assert all(change["gives"] != ended(explanation.now, rule["id"]) for change in changes(declared, explanation))
+            assert all(change["gives"] != ended(explanation.now, rule["id"]) for change in changes(declared, explanation))
+    assert len(tried) > 5
 
 
 def test_a_match_is_told_leaf_by_leaf_with_values(entries: list[dict[str, Any]]) -> None:
