@@ -377,7 +377,7 @@ def test_an_upstream_that_hangs(shaky: Gateway, faulty: Faulty, client: httpx.Cl
     started = time.monotonic()
     with shaky.recording() as records:
         answer = client.post(f"{shaky.url}{CHAT}?do=hang_head", content=GOOD, headers=AUTH)
-    assert 0.9 < time.monotonic() - started < 3
+    assert 0.9 < time.monotonic() - started < 10
     assert_upstream_failed(answer, 504, "upstream-timeout", records[0])
     assert faulty.last.gone.wait(2)
 
