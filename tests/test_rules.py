@@ -30,9 +30,7 @@ TESTS = load_tests(FILES, POLICY, CATALOGUE)
 
 
 @pytest.mark.parametrize(
-    "pack",
-    [FOLDER / "frames.yaml", FOLDER / "region.yaml", FOLDER / "reseller.yaml", EXAMPLE / "plan.yaml"],
-    ids=lambda p: p.stem,
+    "pack", [FOLDER / "region.yaml", FOLDER / "reseller.yaml", EXAMPLE / "plan.yaml"], ids=lambda p: p.stem
 )
 def test_no_mutant_of_a_pack_that_stands_alone_survives(pack: Path) -> None:
     """The packs that look to others for corroboration are swept with them, by `sluice test --mutate`, which takes longer."""

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import PATHS, fail
+from gateway.cli.common import PATHS, configured, fail
 from gateway.clusters.found import MIN_SIZE, find
 from gateway.clusters.published import earlier, plain, publish, text
 from gateway.clusters.records import Seen
 from gateway.clusters.report import report
 from gateway.errors import RecordError, SluiceError
+from gateway.replay.sighted import take
 
 MOST_NAMED = 20
 
@@ -35,7 +36,7 @@ def clusters(
     against: tuple[str, ...],
     previous: Path | None,
 ) -> None:
-    """Find accounts that belong together in RECORDS: audit records (- is standard input), not captures.
+    """Find accounts that belong together in RECORDS: audit records (- is standard input) or compact Parquet, not captures.
 
     Exit: 0, 2 a file cannot be written or is no file of clusters, 3 bad or empty records.
     """
@@ -47,8 +48,8 @@ def clusters(
     complaints = Complaints()
     seen = Seen(seed, complaints)
     try:
-        seen.take(records)
-        seen.take(against, honest=True)
+        seen.take(records, columns=_columns)
+        seen.take(against, honest=True, columns=_columns)
     except RecordError as error:
         fail(error, 3)
     complaints.rest()
@@ -62,6 +63,11 @@ def clusters(
         except OSError as error:
             fail(f"{out}: cannot be written: {error.strerror}", 2)
     click.echo(text(tree) if form == "json" else report(tree), nl=False)
+
+
+def _columns(seen: Seen, name: str) -> None:
+    """Take a Parquet file of compact records."""
+    take(seen, name, configured(None)[0].signals)
 
 
 class Complaints:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from gateway.audit.segments import record_files
-from gateway.audit.stored import lines, unpacked
+from gateway.audit.stored import is_parquet, lines, unpacked
 from gateway.clusters.table import Hashes, Table
 from gateway.errors import Place, RecordError
 from gateway.values import SECOND, parse_timestamp
@@ -90,13 +90,17 @@ class Seen:
     def digest(self) -> str:
         return f"{self._sum:032x}"
 
-    def take(self, paths: Iterable[str], honest: bool = False) -> None:
+    def take(self, paths: Iterable[str], honest: bool = False, columns: Callable[[Seen, str], None] | None = None) -> None:
         """Read ledgers and files of records (`-` is standard input, `.gz` is unpacked). Raises RecordError.
 
-        honest: that the orgs in them are known to be honest; `honest` then holds their names.
+        honest: that the orgs in them are known to be honest; `honest` then holds their names. columns: takes what a Parquet
+        file of compact records holds; this room does not know their shape.
         """
         self._honest = honest
         for name in record_files(paths):
+            if columns is not None and is_parquet(name):
+                columns(self, name)
+                continue
             with unpacked(name) as file:
                 for place, text in lines(name, file, self._unreadable):
                     self.line(text, place)
@@ -112,7 +116,11 @@ class Seen:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             self._unreadable(RecordError(place, f"is not a whole record: {type(error).__name__}: {error}"))
         else:
-            self._sum = (self._sum + int.from_bytes(blake2b(text.strip(), digest_size=16).digest())) % 2**128
+            self.named(text.strip())
+
+    def named(self, record: bytes) -> None:
+        """Let the digest know a record that was taken, by what tells it from all others."""
+        self._sum = (self._sum + int.from_bytes(blake2b(record, digest_size=16).digest())) % 2**128
 
     def _unreadable(self, error: RecordError) -> None:
         self.unreadable += 1

@@ -8,7 +8,7 @@ is written and read by row groups, so that neither end ever holds more than one 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -123,12 +123,15 @@ def _bare(kind: pa.DataType) -> pa.DataType:
     return pa.string() if pa.types.is_large_string(kind) else kind
 
 
-def exchanges(name: str, catalogue: Catalogue) -> Iterator[Exchange]:
-    """The exchanges of a file, in its order, a batch of rows in memory at a time. Raises RecordError, also for disorder."""
+def exchanges(name: str, catalogue: Catalogue, only: Collection[str] = ()) -> Iterator[Exchange]:
+    """The exchanges of a file, in its order, a batch of rows in memory at a time. Raises RecordError, also for disorder.
+
+    only: the signals that are read; all of them where none is named.
+    """
     with opened(name, catalogue) as file:
         names = file.schema_arrow.names
         types = {**FACTS, **columns_of(catalogue)}
-        kept = [name for name in names if name in types or "." not in name]
+        kept = [name for name in names if "." not in name or (name in types and (not only or name in only))]
         rows, number, before = Rows(kept, catalogue, Place(name)), 0, None
         try:
             for batch in file.iter_batches(ROWS, columns=kept):
