@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +33,12 @@ from gateway.signals import Catalogue
 @click.command()
 @click.argument("paths", nargs=-1, type=PATHS)
 @click.option("--mutate", is_flag=True, help="Also change every rule in every small way, and name the changes no case notices.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes that run mutants (default: one for each core)."
+)
 @click.option("--explain", "name", metavar="CASE", help="Explain the last exchange of the case of this name instead.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
-def test(paths: tuple[Path, ...], mutate: bool, name: str | None, form: str) -> None:
+def test(paths: tuple[Path, ...], mutate: bool, jobs: int | None, name: str | None, form: str) -> None:
     """Run rule tests (*.test.yaml beside the packs). Exit: 0, 1 failures or surviving mutants, 2 cannot load."""
     if mutate and name is not None:
         raise click.UsageError("--explain tells of one case and makes no mutants; leave out --mutate")
@@ -50,7 +54,7 @@ def test(paths: tuple[Path, ...], mutate: bool, name: str | None, form: str) -> 
         _explain(name, tests.cases, policy, signals, form)
         return
     results = run_cases(tests.cases, policy, signals)
-    swept = _swept(tests, results, policy, signals) if mutate and results.ran and not results.failures else None
+    swept = _swept(tests, results, policy, signals, jobs) if mutate and results.ran and not results.failures else None
     if form == "json":
         click.echo(json.dumps(_plain(results, swept), indent=2, ensure_ascii=False))
     else:
@@ -90,7 +94,7 @@ def _explain(name: str, cases: Sequence[Case], policy: Policy, signals: Catalogu
             click.echo(line)
 
 
-def _swept(tests: Tests, results: Results, policy: Policy, signals: Catalogue) -> Sweep:
+def _swept(tests: Tests, results: Results, policy: Policy, signals: Catalogue, jobs: int | None) -> Sweep:
     """The sweep, with a bar on standard error while it runs."""
     with click.progressbar(length=1, label="mutants", file=sys.stderr, show_pos=True) as bar:
 
@@ -98,7 +102,10 @@ def _swept(tests: Tests, results: Results, policy: Policy, signals: Catalogue) -
             bar.length = total
             bar.update(done - bar.pos)
 
-        return sweep(tests, results, policy, signals, tick)
+        try:
+            return sweep(tests, results, policy, signals, tick, jobs or multiprocessing.cpu_count())
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _tell_tests(results: Results) -> None:

@@ -45,6 +45,11 @@ class Mutant:
         """The rules and limits that are changed: cases that name none of them cannot notice."""
         return frozenset({*self.rules, *self.limits})
 
+    @property
+    def subject(self) -> str:
+        """One of them; the same one for all mutants that change the same."""
+        return min(self.names, default="")
+
 
 def mutants(policy: Policy, catalogue: Catalogue, seen: SeenBy) -> list[Mutant]:
     """Every mutant of a policy, in the order of its rules, limits and lists. seen: what the cases of some rules give."""

@@ -3,13 +3,18 @@
 A mutant is killed by the first case in which something that the case expects of the changed rule or limit no longer holds.
 Cases that name neither cannot notice and are not run; of the others the one that killed last comes first, then the cheapest.
 Each case runs on as few rules as give it its result: those it names and those that match somewhere in it (only a match can
-corroborate or refuse); where that is not enough, on all.
+corroborate or refuse); where that is not enough, on all. Mutants are dealt out among processes, those of one rule together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+import queue
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from gateway.facts import End
 from gateway.language.policy import Policy
@@ -21,6 +26,8 @@ from gateway.replay.rule_tests import Results, complaints, narrowed
 from gateway.signals import Catalogue
 
 Tick = Callable[[int, int], None]
+_FORKS: Final = "fork" in multiprocessing.get_all_start_methods()
+_LOOK_AGAIN: Final = 1.0  # seconds, after which a process that does not answer may have died
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +54,24 @@ class Sweep:
         return bool(self.mutants) and not self.survivors and not self.stale
 
 
-def sweep(tests: Tests, results: Results, policy: Policy, catalogue: Catalogue, tick: Tick | None = None) -> Sweep:
+def sweep(
+    tests: Tests, results: Results, policy: Policy, catalogue: Catalogue, tick: Tick | None = None, jobs: int = 1
+) -> Sweep:
     """Run every mutant. results: of the same tests on the policy itself, which must have passed.
 
-    tick: told how many mutants are done, and of how many.
+    tick: told how many mutants are done, and of how many. jobs: among how many processes, where processes can be forked.
     """
     runner = _Runner(policy, catalogue, tests.cases, results.played)
     found = mutants(policy, catalogue, runner.seen)
     reasons = {accepted.mutant: accepted for accepted in tests.accepted}
-    alive: list[Mutant] = []
-    for done, mutant in enumerate(found, 1):
-        if not runner.kills(mutant):
-            alive.append(mutant)
-        if tick is not None:
-            tick(done, len(found))
+    killed: set[int] = set()
+    with closing(_dealt(runner, found, jobs) if jobs > 1 and _FORKS else _in_turn(runner, found)) as told:
+        for done, (place, dead) in enumerate(told, 1):
+            if dead:
+                killed.add(place)
+            if tick is not None:
+                tick(done, len(found))
+    alive = [mutant for place, mutant in enumerate(found) if place not in killed]
     names = {mutant.id for mutant in alive}
     return Sweep(
         len(found),
@@ -68,6 +79,53 @@ def sweep(tests: Tests, results: Results, policy: Policy, catalogue: Catalogue, 
         tuple((mutant, reasons[mutant.id]) for mutant in alive if mutant.id in reasons),
         tuple(accepted for accepted in tests.accepted if accepted.mutant not in names),
     )
+
+
+def _in_turn(runner: _Runner, found: Sequence[Mutant]) -> Generator[tuple[int, bool], None, None]:
+    """The place of each mutant and whether a case kills it."""
+    for place, mutant in enumerate(found):
+        yield place, runner.kills(mutant)
+
+
+def _dealt(runner: _Runner, found: Sequence[Mutant], jobs: int) -> Generator[tuple[int, bool], None, None]:
+    """The same, as several processes find out. A fork has all that it needs already.
+
+    Raises RuntimeError where one of them ends early.
+    """
+    shares: defaultdict[str, list[int]] = defaultdict(list)
+    for place, mutant in enumerate(found):
+        shares[mutant.subject].append(place)
+    context = multiprocessing.get_context("fork")
+    tasks, told = context.Queue(), context.Queue()
+    processes = [context.Process(target=_work, args=(runner, found, tasks, told), daemon=True) for _ in range(jobs)]
+    for share in [*sorted(shares.values(), key=len, reverse=True), *([] for _ in processes)]:
+        tasks.put(share)
+    for process in processes:
+        process.start()
+    try:
+        for _ in found:
+            yield _heard(told, processes)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _work(runner: _Runner, found: Sequence[Mutant], tasks: Any, told: Any) -> None:
+    while share := tasks.get():
+        for place in share:
+            told.put((place, runner.kills(found[place])))
+
+
+def _heard(told: Any, processes: Sequence[Any]) -> tuple[int, bool]:
+    while True:
+        try:
+            heard: tuple[int, bool] = told.get(timeout=_LOOK_AGAIN)
+        except queue.Empty:
+            if any(process.exitcode for process in processes):
+                raise RuntimeError("a process of the sweep ended early; try again with --jobs 1") from None
+        else:
+            return heard
 
 
 @dataclass(slots=True)
@@ -99,10 +157,9 @@ class _Runner:
     def kills(self, mutant: Mutant) -> bool:
         """Whether some case notices the mutant."""
         able = [index for index, case in enumerate(self.cases) if case.expected.names & mutant.names]
-        subject = min(mutant.names, default="")
-        for index in sorted(able, key=lambda index: (index != self._last.get(subject), self.cases[index].size)):
+        for index in sorted(able, key=lambda index: (index != self._last.get(mutant.subject), self.cases[index].size)):
             if self._notices(index, mutant):
-                self._last[subject] = index
+                self._last[mutant.subject] = index
                 return True
         return False
 

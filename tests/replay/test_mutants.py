@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -268,7 +269,7 @@ SURVIVORS = {
 }
 
 
-def swept(folder: Path, cases: str, ticks: list[tuple[int, int]] | None = None) -> Sweep:
+def swept(folder: Path, cases: str, ticks: list[tuple[int, int]] | None = None, jobs: int = 1) -> Sweep:
     file = folder / "p.test.yaml"
     file.write_text(cases)
     found = policy(PACK)
@@ -276,17 +277,24 @@ def swept(folder: Path, cases: str, ticks: list[tuple[int, int]] | None = None) 
     results = run(tests.cases, found, CATALOGUE)
     assert results.failures == ()
     heard: list[tuple[int, int]] = [] if ticks is None else ticks
-    return sweep(tests, results, found, CATALOGUE, lambda done, total: heard.append((done, total)))
+    return sweep(tests, results, found, CATALOGUE, lambda done, total: heard.append((done, total)), jobs)
 
 
-def test_the_sweep_names_exactly_what_no_case_notices(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_sweep_names_exactly_what_no_case_notices(tmp_path: Path, jobs: int) -> None:
     ticks: list[tuple[int, int]] = []
-    found = swept(tmp_path, CASES, ticks)
+    found = swept(tmp_path, CASES, ticks, jobs)
     assert {mutant.id for mutant in found.survivors} == SURVIVORS
     assert (found.mutants, found.killed, found.clean) == (len(ticks), len(ticks) - len(SURVIVORS), False)
     assert ticks == [(done, len(ticks)) for done in range(1, len(ticks) + 1)]
     assert all(mutant.hint.startswith(("a case", "cases")) for mutant in found.survivors)
     assert all(mutant.place.line for mutant in found.survivors)
+
+
+def test_a_process_that_dies_ends_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.replay.mutation._Runner.kills", lambda runner, mutant: os._exit(7))
+    with pytest.raises(RuntimeError, match="ended early"):
+        swept(tmp_path, CASES, jobs=2)
 
 
 def test_the_hinted_cases_kill(tmp_path: Path) -> None:
