@@ -84,7 +84,7 @@ def _system(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
+def _told(url: str, what: str = "read") -> Iterator[None]:
     """Has what a filesystem raises become a RecordError that says how to mend it."""
     try:
         yield
@@ -94,7 +94,7 @@ def _told(url: str) -> Iterator[None]:
         needs = f"{url.partition('://')[0]}:// needs a package of its own beside sluicegate[scale]: {error}"
         raise RecordError(Place(url), needs) from None
     except Exception as error:  # filesystems are other people's, and raise whatever their clients raise
-        raise RecordError(Place(url), f"cannot be read: {type(error).__name__}: {_safe(str(error), url)}") from None
+        raise RecordError(Place(url), f"cannot be {what}: {type(error).__name__}: {_safe(str(error), url)}") from None
 
 
 def _safe(text: str, url: str) -> str:
@@ -102,6 +102,19 @@ def _safe(text: str, url: str) -> str:
     for secret in filter(None, secrets_of(url)):
         text = text.replace(secret, "…").replace(unquote(secret), "…")
     return without_secrets(text)
+
+
+@contextmanager
+def created(name: str) -> Iterator[IO[bytes]]:
+    """A new file, or one at a URL, to be written to. Raises OSError, and RecordError for what a filesystem raises."""
+    if not is_url(name):
+        with Path(name).open("wb") as file:
+            yield file
+        return
+    with _told(name, "written"):
+        system, path = _system(name)
+        with system.open(path, "wb") as file:
+            yield file
 
 
 def remote(url: str) -> IO[bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, PATHS, configured, fail, tell_unopened
+from gateway.cli.common import CONFIG, PATHS, Complaints, configured, fail, tell_unopened
 from gateway.errors import RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.replay.asked import asking
@@ -31,8 +31,10 @@ def asked(records: tuple[str, ...], policies: tuple[Path, ...], config: Path | N
         policy = load(policies, registry.signals) if policies else None
     except SluiceError as error:
         fail(error, 2)
+    complaints = Complaints()
     try:
-        found = asking(records, registry.signals, policy, lambda error: click.echo(f"unreadable: {error}", err=True), opened)
+        found = asking(records, registry.signals, policy, complaints, opened)
+        complaints.rest()
         tell_unopened(opened)
     except RecordError as error:
         fail(error, 3)

@@ -15,7 +15,7 @@ from gateway.audit.query import Query, select
 from gateway.audit.segments import record_files
 from gateway.audit.signing import PublicKey
 from gateway.audit.verify import Verified, verify
-from gateway.cli.common import CONFIG, PATHS, configured, fail, tell_unopened, tell_unreadable
+from gateway.cli.common import CONFIG, OUT, PATHS, Complaints, configured, fail, tell_unopened
 from gateway.cli.compact import form_of, write_rows
 from gateway.decision import Action
 from gateway.errors import SluiceError
@@ -150,22 +150,23 @@ def query_command(
 
 @audit.command("export")
 @LEDGER
-@click.option("--out", type=PATHS, help="Write here; needed for Parquet. JSONL goes to standard output if left out.")
+@OUT
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl"]), help="By the suffix of --out if left out.")
 @click.option("--sealed", is_flag=True, help="Leave sealed identifiers sealed, also where the keys are here.")
 @CONFIG
-def export_command(ledger: Path, out: Path | None, form: str | None, sealed: bool, config: Path | None) -> None:
+def export_command(ledger: Path, out: str | None, form: str | None, sealed: bool, config: Path | None) -> None:
     """Write the records of LEDGER as compact records: one row of facts and signal values an exchange.
 
     Exit: 0, 2 cannot be read or written.
     """
     with said():
         registry, settings = configured(config)
-        opener = settings.audit.opens()
+        opener, complaints = settings.audit.opens(), Complaints()
         intake = Intake(registry, settings.hash_key, settings.largest_body)
-        reader = Reader(intake, registry.signals, tell_unreadable, bytes if sealed else opener)
+        reader = Reader(intake, registry.signals, complaints, bytes if sealed else opener)
         rows = (row_of(exchange, registry.signals) for exchange in reader.exchanges([str(ledger)]))
         write_rows(rows, form_of(form, out), out, registry.signals)
+        complaints.rest()
         tell_unopened(opener)
 
 

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import PATHS, configured, fail
+from gateway.cli.common import PATHS, Complaints, configured, fail
 from gateway.clusters.found import MIN_SIZE, find
 from gateway.clusters.published import earlier, plain, publish, text
 from gateway.clusters.records import Seen
 from gateway.clusters.report import report
 from gateway.errors import RecordError, SluiceError
 from gateway.replay.sighted import take
-
-MOST_NAMED = 20
 
 
 @click.command()
@@ -68,19 +66,3 @@ def clusters(
 def _columns(seen: Seen, name: str) -> None:
     """Take a Parquet file of compact records."""
     take(seen, name, configured(None)[0].signals)
-
-
-class Complaints:
-    """Names the first unreadable records, and counts the others."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, error: RecordError) -> None:
-        self.count += 1
-        if self.count <= MOST_NAMED:
-            click.echo(f"unreadable: {error}", err=True)
-
-    def rest(self) -> None:
-        if self.count > MOST_NAMED:
-            click.echo(f"unreadable: {self.count - MOST_NAMED:,} more records", err=True)

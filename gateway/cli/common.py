@@ -17,6 +17,7 @@ from gateway.language.compile import pack_files, unread
 from gateway.registry import Registry
 from gateway.registry import load as load_registry
 from gateway.replay.driver import DRY_RUN_KEY
+from gateway.replay.foreign.fields import DEFAULTS, Fields, read_fields
 from gateway.report.labels import HARVEST as MEANS_HARVEST
 from gateway.strict.document import MAX_BYTES, seen
 from gateway.values import parse_duration
@@ -36,10 +37,23 @@ HARVEST = click.option(
     show_default=True,
     help="Labels that mean harvesting; all others are honest.",
 )
+FIELDS = click.option(
+    "--fields", type=PATHS, callback=lambda ctx, option, value: _fields(value),
+    help="A YAML file that says which fields of nginx or Envoy access logs tell what.",
+)  # fmt: skip
+OUT = click.option("--out", help="Write here, a file or a URL; needed for Parquet. JSONL goes to standard output if left out.")
+MOST_NAMED = 20
 WARM_UP = click.option(
     "--warm-up", default="0s", callback=lambda ctx, option, value: _duration(value),
     help="How long (such as 24h) exchanges are judged and counted by measures, but not yet reported.",
 )  # fmt: skip
+
+
+def _fields(path: Path | None) -> Fields:
+    try:
+        return DEFAULTS if path is None else read_fields(path)
+    except LoadError as error:
+        fail(error, 3)
 
 
 def _duration(value: str) -> int:
@@ -91,6 +105,18 @@ def fail(error: object, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def tell_unreadable(error: RecordError) -> None:
-    """Name a record that is passed over."""
-    click.echo(f"unreadable: {error}", err=True)
+class Complaints:
+    """Names the first records that are passed over, and counts the others."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: RecordError) -> None:
+        self.count += 1
+        if self.count <= MOST_NAMED:
+            click.echo(f"unreadable: {error}", err=True)
+
+    def rest(self) -> None:
+        """Say how many were not named."""
+        if self.count > MOST_NAMED:
+            click.echo(f"unreadable: {self.count - MOST_NAMED:,} more records", err=True)

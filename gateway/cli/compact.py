@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
-from gateway.cli.common import CONFIG, PATHS, configured, fail
+from gateway.audit.stored import created
+from gateway.cli.common import CONFIG, FIELDS, OUT, Complaints, configured, fail, tell_unopened
 from gateway.errors import RecordError, SluiceError
 from gateway.replay.compact import VERSION, columns_of, row_of
+from gateway.replay.foreign.fields import Fields
 from gateway.replay.sources import NO_PARQUET, Reader
 from gateway.signals import Catalogue
 from gateway.web.intake import Intake
@@ -21,11 +23,12 @@ from gateway.web.intake import Intake
 
 @click.command("compact")
 @click.argument("records", nargs=-1, required=True)
-@click.option("--out", type=PATHS, help="Write here; needed for Parquet. JSONL goes to standard output if left out.")
+@OUT
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl"]), help="By the suffix of --out if left out.")
 @CONFIG
-def compact(records: tuple[str, ...], out: Path | None, form: str | None, config: Path | None) -> None:
-    """Write RECORDS (captures or audit records) as compact records: one row of facts and signal values an exchange.
+@FIELDS
+def compact(records: tuple[str, ...], out: str | None, form: str | None, config: Path | None, fields: Fields) -> None:
+    """Write RECORDS (captures, audit records, logs of other programs) as compact records: a row of signal values an exchange.
 
     Exit: 0, 2 bad settings, 3 bad or empty records.
     """
@@ -33,9 +36,9 @@ def compact(records: tuple[str, ...], out: Path | None, form: str | None, config
         registry, settings = configured(config)
     except SluiceError as error:
         fail(error, 2)
-    reader = Reader(
-        Intake(registry, settings.hash_key, settings.largest_body), registry.signals, lambda e: click.echo(e, err=True)
-    )
+    intake = Intake(registry, settings.hash_key, settings.largest_body)
+    opened, complaints = settings.audit.opens(), Complaints()
+    reader = Reader(intake, registry.signals, complaints, opened, fields)
     rows = (row_of(exchange, registry.signals) for exchange in reader.exchanges(records))
     try:
         write_rows(rows, form_of(form, out), out, registry.signals)
@@ -43,33 +46,37 @@ def compact(records: tuple[str, ...], out: Path | None, form: str | None, config
         fail(f"{error.filename or out}: cannot be written: {error.strerror}", 3)
     except RecordError as error:
         fail(error, 3)
+    complaints.rest()
+    tell_unopened(opened)
     if not reader.read:
         fail("no record could be read", 3)
 
 
-def form_of(form: str | None, out: Path | None) -> str:
+def form_of(form: str | None, out: str | None) -> str:
     """The form that is asked for, else what the suffix says. Parquet cannot go to standard output."""
-    found = form or ("parquet" if out is not None and out.suffix == ".parquet" else "jsonl")
+    found = form or ("parquet" if out is not None and out.endswith(".parquet") else "jsonl")
     if found == "parquet" and out is None:
         raise click.UsageError("Parquet needs --out FILE")
     return found
 
 
-def write_rows(rows: Iterable[dict[str, Any]], form: str, out: Path | None, catalogue: Catalogue) -> None:
-    """Write rows in one of the forms. Raises OSError."""
+def write_rows(rows: Iterable[dict[str, Any]], form: str, out: str | None, catalogue: Catalogue) -> None:
+    """Write rows in one of the forms. Raises OSError, RecordError."""
     if form == "parquet":
         try:
             from gateway.replay.parquet import Writer, shape  # an extra: only where Parquet is written
         except ImportError:
             fail(NO_PARQUET, 2)
         assert out is not None, "`form_of` saw to it"
-        with Writer(out, shape(columns_of(catalogue), catalogue)) as file:
+        with created(out) as target, Writer(target, shape(columns_of(catalogue), catalogue)) as file:
             file.rows(rows)
         return
-    with out.open("w") if out is not None else nullcontext(sys.stdout) as lines:
-        lines.writelines(_lines(rows))
+    write_lines(({"compact": VERSION, **row} for row in rows), out)
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    for row in rows:
-        yield dumps({"compact": VERSION, **row}, ensure_ascii=False, separators=(",", ":")) + "\n"
+def write_lines(rows: Iterable[Mapping[str, Any]], out: str | None) -> None:
+    """Write rows as JSON, one a line, to a file, a URL, or standard output. Raises OSError, RecordError."""
+    with created(out) if out is not None else nullcontext(sys.stdout.buffer) as target:
+        for row in rows:
+            target.write(dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        target.flush()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
+from gateway.cli.common import CONFIG, FIELDS, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
 from gateway.cli.engines import CLUSTER, ENGINE, RESUME, Engine, Job
 from gateway.errors import ClusterError, ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
-from gateway.replay.foreign.fields import DEFAULTS, read_fields
+from gateway.replay.foreign.fields import Fields
 from gateway.report.labels import Labels, read_labels
 from gateway.report.page import ready
 from gateway.report.printing import write
@@ -28,7 +28,7 @@ from gateway.report.printing import write
 @ENGINE
 @RESUME
 @CLUSTER
-@click.option("--fields", type=PATHS, help="A YAML file that says which fields of nginx or Envoy access logs tell what.")
+@FIELDS
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
 @click.option("--out", type=PATHS, help="Write the report here instead of standard output.")
@@ -48,7 +48,7 @@ def dry_run(
     engine: str,
     resume: Path | None,
     cluster: str | None,
-    fields: Path | None,
+    fields: Fields,
     decisions: Path | None,
     form: str,
     out: Path | None,
@@ -69,9 +69,9 @@ def dry_run(
     if resume is not None and cluster is not None:
         fail("a run on a cluster keeps no checkpoint; leave out --resume or --cluster", 2)
     try:
-        known = read_fields(fields) if fields else DEFAULTS
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        job = Job(records, policy, registry, settings, named, warm_up, decisions, other, form == "html", resume, cluster, known)
+        more = (decisions, other, form == "html", resume, cluster, fields)
+        job = Job(records, policy, registry, settings, named, warm_up, *more)
         counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename or decisions}: cannot be read or written: {error.strerror}", 3)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gateway.audit.stored import is_parquet
-from gateway.cli.common import tell_unopened, tell_unreadable
+from gateway.cli.common import Complaints, tell_unopened
 from gateway.config import Config
 from gateway.errors import ExtraError, NotInColumnsError, Place
 from gateway.language.policy import Policy
@@ -89,12 +89,13 @@ class Job:
                 click.echo(f"replayed event by event, because columns cannot hold {error}", err=True)
         if self._bound:
             raise NotInColumnsError("these records, and only what is in columns can be taken up again, or shared out")
-        settings, opener = self.settings, self.settings.audit.opens()
+        settings, opener, complaints = self.settings, self.settings.audit.opens(), Complaints()
         counts, reader = by_events(
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
             largest=settings.largest_body, labels=self.labels, decisions=self.decisions, against=self.against,
-            warm_up=self.warm_up, pictured=self.pictured, on_error=tell_unreadable, opened=opener, fields=self.fields,
+            warm_up=self.warm_up, pictured=self.pictured, on_error=complaints, opened=opener, fields=self.fields,
         )  # fmt: skip
+        complaints.rest()
         tell_unopened(opener)
         for why, count in sorted(reader.passed.items()):
             click.echo(f"passed over: {count:,} {why}", err=True)

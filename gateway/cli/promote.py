@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.common import CONFIG, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
+from gateway.cli.common import CONFIG, FIELDS, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
 from gateway.cli.engines import ENGINE, Engine, Job
 from gateway.decision import Mode
 from gateway.errors import ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError, did_you_mean
 from gateway.language.compile import load
 from gateway.language.policy import Policy, Promotion, Rule
 from gateway.language.rewriting import set_mode
+from gateway.replay.foreign.fields import Fields
 from gateway.report.bounds import upper_95
 from gateway.report.labels import Labels, read_labels
 from gateway.report.promotion import Standing, standing
@@ -29,6 +30,7 @@ from gateway.report.promotion import Standing, standing
 @HARVEST
 @WARM_UP
 @ENGINE
+@FIELDS
 @click.option("--write", "writing", is_flag=True, help="Where the gate is met, change the rule's mode in its pack.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def promote(
@@ -40,6 +42,7 @@ def promote(
     harvest: tuple[str, ...],
     warm_up: int,
     engine: str,
+    fields: Fields,
     writing: bool,
     form: str,
 ) -> None:
@@ -59,7 +62,7 @@ def promote(
     try:
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
         tried = replace(policy, rules=tuple(lifted))
-        counts, read, _ = Job(records, tried, registry, settings, named, warm_up).run(Engine(engine))
+        counts, read, _ = Job(records, tried, registry, settings, named, warm_up, fields=fields).run(Engine(engine))
     except OSError as error:
         fail(f"{error.filename}: cannot be read: {error.strerror}", 3)
     except (LoadError, RecordError) as error:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateway.cli.common import CONFIG, PATHS, configured, fail
-from gateway.cli.compact import form_of
+from gateway.audit.stored import created
+from gateway.cli.common import CONFIG, OUT, PATHS, configured, fail
+from gateway.cli.compact import form_of, write_lines
 from gateway.config import Config
-from gateway.errors import SluiceError
+from gateway.errors import RecordError, SluiceError
 from gateway.registry import Registry
 from gateway.replay.sources import NO_PARQUET
 
@@ -32,14 +30,14 @@ NEEDS = "simulated traffic needs numpy and pyarrow; install sluicegate[columns]"
     "--scale", type=click.FloatRange(1, 1_000_000), default=1_000.0, show_default=True,
     help="Divide by this: accounts first (one is left), then the window; never rates per account.",
 )  # fmt: skip
-@click.option("--out", type=PATHS, help="Write here; needed for Parquet. JSONL goes to standard output if left out.")
+@OUT
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl"]), help="By the suffix of --out if left out.")
 @click.option("--bodies", is_flag=True, help="Write captures with headers and bodies (JSONL) in place of compact records.")
 @click.option("--workloads", type=PATHS, help="Write here what those declare who declare themselves (R2), as a workloads.yaml.")
 @click.option("--list", "listed", is_flag=True, help="Say which scenarios there are, and what each stands for.")
 @CONFIG
 def simulate(
-    scenario: str | None, seed: int, scale: float, out: Path | None, form: str | None, bodies: bool, workloads: Path | None,
+    scenario: str | None, seed: int, scale: float, out: str | None, form: str | None, bodies: bool, workloads: Path | None,
     listed: bool, config: Path | None,
 ) -> None:  # fmt: skip
     """Write the labelled traffic of SCENARIO (such as D1, `case` or `case+benign`) as records for a dry run.
@@ -58,6 +56,8 @@ def simulate(
         _write(traffic, out, "jsonl" if bodies else form_of(form, out), bodies, registry, settings)
     except ImportError:
         fail(NEEDS, 2)
+    except RecordError as error:
+        fail(error, 3)
     except (SluiceError, ValueError) as error:
         fail(error, 2)
     except OSError as error:
@@ -75,35 +75,27 @@ def _list(asked: bool) -> None:
     click.echo(f"sets: {', '.join(SETS)} (the campaigns; everything)")
 
 
-def _write(traffic: Any, out: Path | None, form: str, bodies: bool, registry: Registry, settings: Config) -> None:
+def _write(traffic: Any, out: str | None, form: str, bodies: bool, registry: Registry, settings: Config) -> None:
     from gateway.simulate.traffic import lines
 
     if form == "parquet":
         _write_parquet(traffic, out, registry, settings)
         return
-    with out.open("w") if out is not None else nullcontext(sys.stdout) as target:
-        rows: Iterator[dict[str, Any]] = (
-            traffic.captures()
-            if bodies
-            else (row for table in traffic.compact(registry, settings.hash_key) for row in lines(table))
-        )
-        for row in rows:
-            target.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+    compact = (row for table in traffic.compact(registry, settings.hash_key) for row in lines(table))
+    write_lines(traffic.captures() if bodies else compact, out)
 
 
-def _write_parquet(traffic: Any, out: Path | None, registry: Registry, settings: Config) -> None:
+def _write_parquet(traffic: Any, out: str | None, registry: Registry, settings: Config) -> None:
     try:
         from gateway.replay.parquet import Writer
     except ImportError:
         fail(NO_PARQUET, 2)
     assert out is not None, "`form_of` saw to it"
     columns = (TextColumn("simulating"), BarColumn(), TextColumn("{task.completed:,.0f} exchanges"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=traffic.expected)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, ExitStack() as stack:
+        task, target = progress.add_task("", total=traffic.expected), stack.enter_context(created(out))
         file: Any = None
         for table in traffic.compact(registry, settings.hash_key):
-            file = file or Writer(out, table.schema)
+            file = file or stack.enter_context(Writer(target, table.schema))
             file.write(table)
             progress.update(task, advance=table.num_rows)
-    if file is not None:
-        file.close()

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.audit.segments import streams
-from gateway.audit.stored import lines, unpacked
+from gateway.audit.stored import is_parquet, lines, unpacked
 from gateway.declarations import Coverage, Standing, standing_of
 from gateway.errors import Place, RecordError
 from gateway.language.policy import Policy
@@ -232,6 +232,8 @@ def _stream(
     names: Iterable[str], catalogue: Catalogue, on_error: Callable[[RecordError], None], opened: Callable[[bytes], bytes]
 ) -> Iterator[Seen]:
     for name in names:
+        if is_parquet(name):
+            raise RecordError(Place(name), "is Parquet: compact records do not say who was asked, only audit records do")
         with unpacked(name) as file:
             for place, text in lines(name, file, on_error):
                 try:
