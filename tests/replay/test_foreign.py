@@ -70,6 +70,16 @@ def test_a_spend_log_tells_of_its_owner_and_tokens() -> None:
     assert found[1].answer.status == 429
 
 
+def test_rows_of_a_real_proxy_are_whole_and_name_no_owner_that_is_none() -> None:
+    found, _, _ = read(str(SAMPLES / "litellm.jsonl"))
+    told = [one.facts.recorded or {} for one in found]
+    assert [one["request.route"] for one in told] == ["chat.completions", "messages"]
+    assert [one["account.org"] for one in told] == [one["account.id"] for one in told]  # `default_user_id` is nobody
+    assert [one["client.family"] for one in told] == ["openai", "curl"]
+    assert [one["request.end_user"] for one in told] == [True, False]
+    assert [(one.answer.usage.input_tokens, one.answer.usage.output_tokens) for one in found] == [(22, 8), (21, 8)]
+
+
 def test_spans_that_call_no_model_are_counted() -> None:
     found, errors, reader = read(str(SAMPLES / "genai.json"))
     assert (len(found), errors, dict(reader.passed)) == (1, [], {"spans that call no model": 2})

@@ -21,6 +21,7 @@ from gateway.values import IP, parse_timestamp
 
 Entry = Mapping[str, Any]
 OWNERS: Final = ("organization_id", "team_id", "user")
+_NOBODY: Final = ("", None, "default_user_id")  # the last is LiteLLM's word for a key that is no user's
 _AGENT: Final = "User-Agent: "
 CALLS: Final = {
     "completion": ("/v1/chat/completions", "chat"), "text_completion": ("/v1/completions", "text_completion"),
@@ -63,7 +64,7 @@ def spend_log(entry: Entry, place: Place, maker: Maker) -> Iterator[Exchange]:
 def _account(entry: Entry) -> dict[str, Any] | None:
     if not entry.get("api_key"):
         return None
-    owner = next((entry[name] for name in OWNERS if entry.get(name)), None)
+    owner = next((entry[name] for name in OWNERS if entry.get(name) not in _NOBODY), None)
     return {"id": str(entry["api_key"])} | ({"org": owner} if any(name in entry for name in OWNERS) else {})
 
 
