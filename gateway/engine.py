@@ -112,7 +112,7 @@ class Engine:
         prepared.labels += labels
         prepared.batch.sights += sights
         prepared.values |= values
-        if view.facts.recorded is not None:
+        if view.facts.recorded is not None and not view.facts.whole:
             prepared.values = self._counting.unrecorded(view) | prepared.values
         prepared.recalled = self._recalling.asked(view)
         prepared.batch.recalls = [recall for _, recall in prepared.recalled]

@@ -105,6 +105,7 @@ class Facts:
     credentials: how many different keys were presented. looked_up: what the account directory said of the credential; one
     answer for the whole exchange, None where none was asked.
     account: `account.*` values the source already states. recorded: signal values of an audit record (they replace computing).
+    whole: whether those are all there were, as in a rule test; else a signal may have had a value that nobody recorded.
     """
 
     at: int
@@ -130,6 +131,7 @@ class Facts:
     looked_up: LookedUp | None = field(default=None, repr=False)
     seen: int | None = None
     scheme: str = "http"
+    whole: bool = False
     _first: Mapping[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def header(self, name: str) -> str | None:

@@ -123,7 +123,7 @@ def test_dry_run_of_captures(pack: Path, tmp_path: Path) -> None:
     result = sluice("dry-run", file, "--policy", pack, "--format", "json", "--decisions", tmp_path / "d.jsonl")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert report["records"] == {"read": 2, "unreadable": 1, "evaluable": 2, "warm_up": 0}
+    assert report["records"] == {"read": 2, "unreadable": 1, "judged": 2, "evaluable": 2, "unevaluable": {}, "warm_up": 0}
     assert report["outcomes"] == {"allow": 1, "deny": 1}
     assert report["labels"] == {"chat": {"accounts": 1, "exchanges": 2, "matched": 1, "acted_on": 1, "would_act_on": 1}}
     assert report["rules"][0]["match"] == 1

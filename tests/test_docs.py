@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from gateway import __all__, __version__
-from gateway.cli import main
+from gateway.cli import MODULES, main
 from gateway.cli.check import COMPARED, JUDGED
 from gateway.cli.schema import SCHEMAS
 from gateway.facts import Cause
@@ -258,7 +258,7 @@ def test_every_setting_and_cause_is_documented() -> None:
 
 
 def test_every_command_is_in_the_readme_and_exists() -> None:
-    for name in main.commands:
+    for name in MODULES:
         assert f"`sluice {name}" in README
     for name in set(re.findall(r"`sluice ([a-z-]+)", README + RULES_README + PLUGINS_README + EXAMPLES_README)):
         assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0

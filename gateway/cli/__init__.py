@@ -1,39 +1,39 @@
 """The command line: serve · check · test · dry-run · explain · audit · asked · geo · clusters · signals · schema.
 
 Exit codes are part of the interface (see each command's help). Results go to standard output; progress and complaints to
-standard error.
+standard error. A command is imported when it is called: together they take longer to import than the gateway to start.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
 import click
 
 from gateway import __version__
-from gateway.cli import audit_keys as audit_keys  # its commands stand below `audit`
-from gateway.cli.asked import asked
-from gateway.cli.audit import audit
-from gateway.cli.check import check
-from gateway.cli.clusters import clusters
-from gateway.cli.compact import compact
-from gateway.cli.dry_run import dry_run
-from gateway.cli.explain import explain
-from gateway.cli.geo import geo
-from gateway.cli.promote import promote
-from gateway.cli.rule_tests import test
-from gateway.cli.schema import schema
-from gateway.cli.serve import serve
-from gateway.cli.settings import config
-from gateway.cli.signals import signals
-from gateway.cli.simulate import simulate
+
+MODULES: Final = {
+    "serve": "serve", "check": "check", "test": "rule_tests", "dry-run": "dry_run", "explain": "explain", "asked": "asked",
+    "geo": "geo", "signals": "signals", "schema": "schema", "clusters": "clusters", "compact": "compact",
+    "simulate": "simulate", "config": "settings", "promote": "promote", "audit": "audit_keys",
+}  # fmt: skip
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands, each in a module of this package under its own name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return None
+        found: click.Command = getattr(import_module(f"gateway.cli.{MODULES[cmd_name]}"), cmd_name.replace("-", "_"))
+        return found
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sluice")
 def main() -> None:
     """Sluicegate: a policy-aware gateway for LLM APIs."""
-
-
-for command in (
-    serve, check, test, dry_run, explain, asked, geo, signals, schema, clusters, compact, simulate, config, promote, audit,
-):  # fmt: skip
-    main.add_command(command)

@@ -122,14 +122,14 @@ def exchanges(parts: Sequence[Part], at: int, catalogue: Catalogue) -> Iterator[
         if isinstance(part, Generated):
             for sent in part.scenario.make(Random(part.seed), part.parameters):  # noqa: S311 - repeatable, not secret
                 kept = {name: value for name, value in sent.values.items() if name in catalogue and name not in part.without}
-                yield Facts(at=at + sent.after, recorded={**kept, **part.given}), sent.answer
+                yield Facts(at=at + sent.after, recorded={**kept, **part.given}, whole=True), sent.answer
             number += part.size
             at += part.parameters["over"]
         else:
             for _ in range(part.times):
                 number += 1
                 filled = {name: _filled(pattern, number, catalogue[name]) for name, pattern in part.each.items()}
-                yield Facts(at=at, recorded={**part.given, **filled}), part.answer
+                yield Facts(at=at, recorded={**part.given, **filled}, whole=True), part.answer
                 at += part.every
 
 
