@@ -33,6 +33,7 @@ from gateway.values import AtLeast
 __all__ = ["Distinct", "Reading", "Table"]
 _TICKS: Final = 4
 _FREED: Final = 4
+_READ: Final = 64  # rows that were read, before they are taken out of a journal
 
 
 class Journal:
@@ -59,10 +60,14 @@ class Journal:
         return self._ticks[0][0] if self._ticks else None
 
     def pop(self) -> int:
-        row = self._ticks[0][1][self._next]
+        rows = self._ticks[0][1]
+        row = rows[self._next]
         self._next += 1
-        if self._next == len(self._ticks[0][1]):
+        if self._next == len(rows):
             self._ticks.popleft()
+            self._next = 0
+        elif self._next >= _READ and 2 * self._next >= len(rows):
+            del rows[: self._next]  # a tick may be hours, in which keys that push each other out come without end
             self._next = 0
         return row
 

@@ -232,7 +232,7 @@ class Exchange:
 
     def _said(self, named: Container[bytes]) -> list[tuple[str, str]]:
         """What tells the caller of an answer that passes what was taken and what is asked; each header once."""
-        told = self._said_of_restriction()
+        told = self._said_of_less()
         known = {name for name, _ in told} | ({REFERENCE} if REFERENCE_HEADER in named else set())
         asking = [pair for pair in self._asking() if pair[0] == "link" or pair[0] not in known]
         reference = self.judgement.outcome.reference if self.judgement else ""
@@ -240,20 +240,20 @@ class Exchange:
 
     def _asking(self) -> list[tuple[str, str]]:
         """What asks the caller to declare workloads: their kinds, a stable code, and where to do it."""
-        asked = self.judgement.outcome.asked if self.judgement else ()
-        if not asked:
+        if not (asked := self.judgement.outcome.asked if self.judgement else ()):
             return []
         told = [(f"{OWN_PREFIX}declare", ", ".join(one.kind for one in asked)), (f"{OWN_PREFIX}reason", asked[0].code)]
         link = f'<{self.door.declare}>; rel="help"; title="{asked[0].code}"'
         return [*told, ("link", link)] if self.door.declare else told
 
-    def _said_of_restriction(self) -> list[tuple[str, str]]:
-        """What tells the caller that less was asked of the upstream than they asked for, why, and how to refer to it."""
-        outcome = self.judgement.outcome if self.judgement else None
-        if not self.restricted or outcome is None or outcome.reason is None:
+    def _said_of_less(self) -> list[tuple[str, str]]:
+        """What tells the caller that it was held (seconds), or that less was asked for, why, and how to refer to it."""
+        if (outcome := self.judgement.outcome if self.judgement else None) is None:
             return []
-        restricted = (f"{OWN_PREFIX}restricted", ", ".join(self.restricted))
-        return [restricted, (f"{OWN_PREFIX}reason", outcome.reason.code), (f"{OWN_PREFIX}reference", outcome.reference)]
+        told = [(f"{OWN_PREFIX}delayed", f"{outcome.delay / 1e6:g}")] if outcome.delay else []
+        if self.restricted and outcome.reason is not None:
+            told += [(f"{OWN_PREFIX}restricted", ", ".join(self.restricted)), (f"{OWN_PREFIX}reason", outcome.reason.code)]
+        return [*told, (REFERENCE, outcome.reference)] if told else []
 
     def answer_chunk(self, chunk: bytes, last: bool) -> bytes:
         """Some bytes of the answer pass by; returns those to send on. After the last ones it counts as handed over."""
