@@ -89,7 +89,7 @@ def look(file: Path, reader: Reader, policy: Policy, over: int) -> Found:
     """What the packs find in one file."""
     label, _, client = file.name.removesuffix(".jsonl.gz").partition("__")
     found = Found(label, client)
-    for played in replay(exchanges(file, reader, over), policy, reader.catalogue, Mode.SHADOW):
+    for played in replay(exchanges(file, reader, over), policy, reader.maker.catalogue, Mode.SHADOW):
         found.requests += 1
         found.accounts.add(str(played.judgement.view.get("account.id")))
         for match in played.judgement.outcome.decision.matches():
