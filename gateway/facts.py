@@ -188,7 +188,7 @@ class Said:
 class Answer:
     """What is known once the exchange is over. Durations are microseconds and differ from run to run.
 
-    events: of an answer in events, how many went out. said: text of the answer, the first
+    events: of an answer in events, how many went out. size: bytes of it that were passed on. said: its text, the first
     `LONGEST_SAID` characters of it, where a rule compares by it; hashed at settle time and never kept. issued: what it holds
     that a later call hands back (ids, signatures). recorded: values of signals known after the answer that an audit record
     holds (they replace computing). output: what it says where content is captured; None elsewhere, or where it was not read.
@@ -201,6 +201,7 @@ class Answer:
     first_byte: int | None = None
     duration: int | None = None
     events: int = 0
+    size: int = 0
     said: str = field(default="", repr=False)
     issued: tuple[str, ...] = field(default=(), repr=False)
     recorded: Mapping[str, object] | None = field(default=None, repr=False)

@@ -187,13 +187,20 @@ class Gate:
         if answer.end in _NO_ANSWER or (answer.status in OUT and judgement.outcome.refusal is None):
             judgement.failing |= self._named([Dependency.UPSTREAM])
 
-    async def renew(self, at: int) -> int:
+    def renew(self, at: int) -> int:
         """Renew, at the time `at` (µs), the leases of exchanges under way. How long (µs) until it is to be done again, or 0."""
-        state = self.state
+        assert isinstance(self.state, MemoryState), "remote state needs renew_remote"
         for batch in self._held.due(at):
-            if isinstance(state, MemoryState):
-                state.apply(batch)
-            elif isinstance(await self.asking.ask(state.apply, batch), StateError):
+            self.state.apply(batch)
+            self._held.renewed(batch)
+        return self._held.pause
+
+    async def renew_remote(self, at: int) -> int:
+        """`renew`, with whatever state the gate has."""
+        if isinstance(self.state, MemoryState):
+            return self.renew(at)
+        for batch in self._held.due(at):
+            if isinstance(await self.asking.ask(self.state.apply, batch), StateError):
                 break
             self._held.renewed(batch)
         return self._held.pause

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 from gateway.decision import Mode, Restriction
 from gateway.declarations import standing_of
-from gateway.facts import End
+from gateway.facts import Answer, End
 from gateway.language.measures import Measure, Ratio
 from gateway.language.policy import PlanLimit, Price, Rule
 from gateway.language.program import NOT_COUNTED, ratio
@@ -145,14 +145,15 @@ def used(plan: PlanLimit, view: View, held: int) -> int:
 
     What the upstream says it took, and what was held back where it says nothing. An answer that broke off is never charged less
     than was held back: what stands in the middle of a stream is a beginning, and going away before the end would buy the rest
-    of it. Nor is it charged less than one output token for every event of it that went out.
+    of it. Nor is it charged less than one output token for every event of it that went out, or, of an answer in one piece whose
+    end nobody saw, for every four bytes: its usage stands at the end, and all that was worth having may have come before.
     """
     answer = view.answer
     assert answer is not None, "an exchange is settled with its answer"
     sent, said = _whole(view.get("response.input_tokens")), _whole(view.get("response.output_tokens"))
     broken = answer.end in _BROKEN
     if broken:
-        said = max(said or 0, answer.events)
+        said = max(said or 0, answer.events, 0 if said is not None else _of_a_piece(view, answer))
         sent = _estimate(view) if sent is None else sent
     elif sent is None and said is None:
         return held
@@ -166,6 +167,15 @@ def used(plan: PlanLimit, view: View, held: int) -> int:
         return held
     found = ((sent or 0) - cached) * price.input + cached * price.cached + (said or 0) * price.output
     return max(found, held) if broken else found
+
+
+def _of_a_piece(view: View, answer: Answer) -> int:
+    """Output tokens of what went out of an answer that broke off; 0 where bytes do not tell: of events, numbers, logprobs."""
+    if answer.events or view.get("request.operation") not in _RESTRICTED or view.get("request.logprobs") is True:
+        return 0
+    most, candidates = _whole(view.get("request.max_tokens")), _whole(view.get("request.n"))
+    found = answer.size // _CHARACTERS_PER_TOKEN
+    return found if most is None else min(found, most * max(1, candidates or 1))
 
 
 def price_of(plan: PlanLimit, view: View) -> Price | None:

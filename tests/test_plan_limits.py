@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -123,6 +122,8 @@ def test_a_body_that_could_not_be_read_is_something_missing(on_missing: str, act
         (Answer(200, Usage(90, 400), end=End.CLIENT_GONE), 490),
         (Answer(200, end=End.CLIENT_GONE, events=700), 800),
         (Answer(200, Usage(90, 4), end=End.UPSTREAM_CUT, events=700), 790),
+        (Answer(200, end=End.CLIENT_GONE, events=70, size=9_000), 170),
+        (Answer(200, end=End.CLIENT_GONE, size=9_000), 150),  # no more can have been said
         (Answer(200, Usage(90, 4), end=End.STOPPED), 150),
         (Answer(200, end=End.UPSTREAM_CUT), 150),
         (Answer(504, end=End.UPSTREAM_FAILED), 150),
@@ -235,10 +236,10 @@ def test_a_slot_is_renewed_for_as_long_as_its_exchange_is_under_way() -> None:
     assert woken == [30 * SECOND // 4]
     for quarter in range(1, 40):
         at = START + quarter * 30 * SECOND // 4
-        assert asyncio.run(judging.renew(at)) == 30 * SECOND // 4
+        assert judging.renew(at) == 30 * SECOND // 4
         assert ask(judging, at).outcome.action is Action.THROTTLE
     judging.settle(lasting, Answer(200))
-    assert asyncio.run(judging.renew(at + SECOND)) == 0
+    assert judging.renew(at + SECOND) == 0
     assert ask(judging, at + SECOND).outcome.action is Action.ALLOW
 
 
@@ -246,7 +247,7 @@ def test_a_slot_of_an_exchange_that_everybody_forgot_ends_with_its_lease() -> No
     judging = gate("1 concurrent", more=", lease: 30s")
     judging.holding = lambda within: None
     ask(judging)
-    assert asyncio.run(judging.renew(START + 20 * SECOND)) == 0
+    assert judging.renew(START + 20 * SECOND) == 0
     assert ask(judging, START + 30 * SECOND).outcome.action is Action.ALLOW
 
 
@@ -314,9 +315,29 @@ rules:
     assert [str(end.verdict) for end in looked.outcome.decision.ends] == ["unknown"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "more", "used"),
+    [
+        (Answer(200, end=End.CLIENT_GONE, size=2_000), {}, 600),  # its usage, which stands at its end, never came
+        (Answer(200, end=End.UPSTREAM_CUT, size=2_000), {}, 600),
+        (Answer(200, end=End.CLIENT_GONE, size=200), {}, 160),
+        (Answer(200, Usage(90, 30), end=End.CLIENT_GONE, size=2_000), {}, 160),
+        (Answer(200, size=2_000), {}, 160),
+        (Answer(200, end=End.CLIENT_GONE, size=2_000), {"request.logprobs": True}, 160),
+        (Answer(200, end=End.CLIENT_GONE, size=2_000), {"request.operation": "embeddings"}, 100),
+    ],
+)
+def test_an_answer_in_one_piece_is_not_had_for_less_by_leaving_before_its_end(
+    answer: Answer, more: dict[str, Any], used: int
+) -> None:
+    judging = gate("10000 tokens/minute", more=", reserve: 60")
+    assert 10_000 - after(judging, answer, **{"request.max_tokens": None, **more}) == used
+
+
 def test_a_record_holds_what_a_replay_needs_to_charge_a_stream_that_broke_off() -> None:
     judging = gate("1000 output tokens/minute")
-    judgement, answer = ask(judging), Answer(200, Usage(90, 1), End.CLIENT_GONE, events=77)
-    entry = record(judgement, answer)
-    assert recorded(entry, Place("records", 1), CATALOGUE).answer.events == 77
-    assert "events" not in record(judgement, Answer(200, Usage(90, 77), events=77))["answer"], "the usage says more"
+    judgement, answer = ask(judging), Answer(200, Usage(90, 1), End.CLIENT_GONE, events=77, size=9_000)
+    again = recorded(record(judgement, answer), Place("records", 1), CATALOGUE).answer
+    assert (again.events, again.size) == (77, 9_000)
+    whole = record(judgement, Answer(200, Usage(90, 77), events=77, size=9_000))["answer"]
+    assert not {"events", "size"} & whole.keys(), "the usage says more"

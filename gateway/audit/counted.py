@@ -39,7 +39,7 @@ class Counted:
     """Counts since the start. Every key is bounded by the policy, the tables of routes and words, or a cap."""
 
     def __init__(self) -> None:
-        self.settled = self.request_bytes = 0
+        self.settled = self.request_bytes = self.answer_bytes = 0
         self.decisions: Counters[tuple[str, str, str]] = Counters((OTHER, OTHER, OTHER))
         self.refusals: Counters[tuple[str]] = Counters((OTHER,))
         self.rules: Counters[tuple[str, str, str]] = Counters((OTHER, OTHER, OTHER), RULES)
@@ -58,6 +58,7 @@ class Counted:
         outcome, facts = judgement.outcome, judgement.facts
         self.settled += 1
         self.request_bytes += facts.size
+        self.answer_bytes += answer.size
         mode = str(judgement.mode)
         self.decisions.add((_WORDS[outcome.action], _WORDS[outcome.would], mode))
         self.judged.observe(judgement.judged_in / NANO)

@@ -122,6 +122,8 @@ INSTRUMENTS: Final = (
     Instrument("sluice.exchanges.open", _G, "{exchange}", "judged and not settled: answers under way, streams among them", (),
         lambda s: [((), s.judged - s.counted.settled)]),
     Instrument("sluice.request.size", _C, "By", "bytes of request bodies", (), lambda s: [((), s.counted.request_bytes)]),
+    Instrument("sluice.answer.size", _C, "By", "bytes of answers that were passed on", (),
+        lambda s: [((), s.counted.answer_bytes)]),
     Instrument("sluice.upstream.answers", _C, "{answer}", "answers by class of status, or how there was none",
         ("sluice.protocol", "result"), lambda s: s.counted.answers.items()),
     Instrument("sluice.upstream.connections", _G, "{connection}", "connections to upstreams, and requests that wait for one",

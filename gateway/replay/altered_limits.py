@@ -1,7 +1,8 @@
-"""Limits, changed in one place, for mutants: the amount, the period or lease, how the window moves.
+"""Limits, changed in one place, for mutants: the amount, the period, how the window moves.
 
 A change reads as its author would have written it: in the unit of the limit, by the smallest step that is written. A concurrent
-limit has no window: it is told apart by how many exchanges are open at once and for how long.
+limit has no window: it is told apart by how many exchanges are open at once. Its lease is for a process that died, and renewed
+for all others: no case can tell it apart.
 """
 
 from __future__ import annotations
@@ -43,24 +44,17 @@ def amounts(limit: Limit) -> Iterator[Altered[Limit]]:
             low, high = (_amount(one) for one in sorted((limit, changed), key=lambda one: one.amount))
             hint = _NOTICED[limit.unit](low, high)
             yield Altered(f"limit {spelled(limit)} becomes {spelled(changed)}", hint, changed)
+    if limit.unit is Unit.CONCURRENT:
+        return
     for period in (limit.period // 2, limit.period * 2):
-        if period and limit.unit is Unit.CONCURRENT:
-            yield _lease(limit, period)
-        elif period:
+        if period:
             changed = replace(limit, period=period)
             short, long = (_seconds(seconds) for seconds in sorted((period, limit.period)))
             hint = f"a case with exchanges between {short} and {long} apart"
             yield Altered(f"limit {spelled(limit)} becomes {spelled(changed)}", hint, changed)
-    if limit.unit is not Unit.CONCURRENT:
-        pace = Pace.MOVING if limit.pace is Pace.FIXED else Pace.FIXED
-        hint = "a case whose exchanges lie on both sides of a full period since midnight"
-        yield Altered(f"limit window {limit.pace} becomes {pace}", hint, replace(limit, pace=pace))
-
-
-def _lease(limit: Limit, period: int) -> Altered[Limit]:
-    short, long = (_seconds(seconds) for seconds in sorted((period, limit.period)))
-    hint = f"a case in which the slots are taken by exchanges that 'lasts' longer than {long}, and began {short} to {long} ago"
-    return Altered(f"lease {_seconds(limit.period)} becomes {_seconds(period)}", hint, replace(limit, period=period))
+    pace = Pace.MOVING if limit.pace is Pace.FIXED else Pace.FIXED
+    hint = "a case whose exchanges lie on both sides of a full period since midnight"
+    yield Altered(f"limit window {limit.pace} becomes {pace}", hint, replace(limit, pace=pace))
 
 
 def _step(limit: Limit) -> int:

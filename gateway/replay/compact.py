@@ -31,8 +31,8 @@ NONE: Final = Missing("none in the record")
 FACTS: Final[Mapping[str, Type]] = {
     "at": INT, "id": STRING, "method": STRING, "path": STRING, "http_version": STRING, "protocol": STRING, "route": STRING,
     "size": INT, "seen": INT, "cause": STRING, "status": INT, "input_tokens": INT, "output_tokens": INT, "cached_tokens": INT,
-    "reasoning_tokens": INT, "end": STRING, "model": STRING, "events": INT, "failed": STRING, "label": STRING,
-    "scenario": STRING,
+    "reasoning_tokens": INT, "end": STRING, "model": STRING, "events": INT, "answer_size": INT, "failed": STRING,
+    "label": STRING, "scenario": STRING,
 }  # fmt: skip
 REQUIRED: Final = ("at", "id")
 USAGE: Final = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
@@ -60,6 +60,7 @@ def row_of(exchange: Exchange, catalogue: Catalogue) -> dict[str, Any]:
         "http_version": facts.http_version, "protocol": facts.protocol, "route": facts.route, "size": facts.size,
         "seen": facts.seen, "cause": None if facts.cause is None else str(facts.cause), "status": answer.status,
         "end": str(answer.end), "model": answer.model, "events": answer.events or None,
+        "answer_size": answer.size or None,
         "label": exchange.label, "scenario": exchange.scenario,
         **{name: getattr(answer.usage, name) for name in USAGE},
     }  # fmt: skip
@@ -129,7 +130,7 @@ class Rows:
         told = {name: NONE if get(name) is None else row[name] for name in self.settled}
         usage = Usage(get("input_tokens"), get("output_tokens"), get("cached_tokens"), get("reasoning_tokens"))
         answer = Answer(get("status"), usage, End(get("end") or "complete"), get("model"), events=get("events") or 0,
-                        recorded=told)  # fmt: skip
+                        size=get("answer_size") or 0, recorded=told)  # fmt: skip
         return Exchange(place, row["id"], facts, answer, get("label"), get("scenario"))
 
 

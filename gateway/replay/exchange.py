@@ -45,7 +45,7 @@ def recorded(entry: Mapping[str, Any], place: Place, catalogue: Catalogue) -> Ex
     )  # fmt: skip
     answered = entry.get("answer", {})
     answer = Answer(answered.get("status"), Usage(**answered.get("usage", {})), End(answered.get("end", "complete")),
-                    answered.get("model"), events=answered.get("events", 0),
+                    answered.get("model"), events=answered.get("events", 0), size=answered.get("size", 0),
                     recorded=recorded_answer(entry, catalogue))  # fmt: skip
     return Exchange(place, str(entry["id"]), facts, answer, entry.get("label"))
 

@@ -76,8 +76,10 @@ class _Course:
     judged: int = 0
 
     def judge(self, facts: Facts) -> Judgement:
-        """Settle what was over when it was asked, then judge."""
+        """Settle what was over when it was asked, renew the leases of what was not, as they were meanwhile; then judge."""
         self.settle(facts.at)
+        if self.open:
+            self.gate.renew(facts.at)
         self.judged += 1
         return self.gate.judge(facts)
 
@@ -97,7 +99,9 @@ class _Course:
 
 def _course(policy: Policy, catalogue: Catalogue) -> _Course:
     numbers = count(1)
-    return _Course(Gate(policy, catalogue, ids=lambda facts: f"{next(numbers):032x}", timer=_no_time))
+    gate = Gate(policy, catalogue, ids=lambda facts: f"{next(numbers):032x}", timer=_no_time)
+    gate.holding = lambda within: None  # whoever judges the next exchange renews first
+    return _Course(gate)
 
 
 def play(exchanges: Exchanges, policy: Policy, catalogue: Catalogue) -> Played:

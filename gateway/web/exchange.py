@@ -97,6 +97,7 @@ class Exchange:
     _tap: Tap | None = None
     _status: int | None = None
     _first: int | None = None
+    _size = 0
     reads_body = finished = streaming = _handed_over = _asked = _unsized = False
 
     def __init__(self, door: Door, head: Head, told: Told | None = None) -> None:
@@ -260,6 +261,7 @@ class Exchange:
         if self._first is None:
             self._first = self.door.timer() - self.started
         self._handed_over, tap = last, self._tap
+        self._size += len(chunk)
         if tap is None or tap.strips:
             return chunk if tap is None else tap.passing(chunk, last)
         tap.feed(chunk)
@@ -281,11 +283,9 @@ class Exchange:
         if self.finished or self.judgement is None:
             return None
         self.finished = True
-        if self._tap is not None:
-            self._tap.close()
-        known = self._tap.known() if self._tap else {}
+        known = self._tap.known() if self._tap is not None else {}
         took = self.door.timer() - self.started
-        return Answer(self._status, end=self.ended or end, first_byte=self._first, duration=took, **known)
+        return Answer(self._status, end=self.ended or end, first_byte=self._first, duration=took, size=self._size, **known)
 
     def _closing(self) -> list[tuple[str, str]]:
         """A connection on which unwanted bytes may follow serves nothing else."""

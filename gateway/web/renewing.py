@@ -37,5 +37,5 @@ class Renewing:
         self._task = asyncio.ensure_future(self._renew())
 
     async def _renew(self) -> None:
-        if pause := await self._gate.renew(self._clock()):
+        if pause := await self._gate.renew_remote(self._clock()):
             self.wake(pause)

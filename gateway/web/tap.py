@@ -90,7 +90,8 @@ class Tap:
         return self._gathered.said()
 
     def known(self) -> dict[str, Any]:
-        """What the answer tells, by the names of `Answer`."""
+        """What the answer tells that is over, by the names of `Answer`."""
+        self.close()
         names = ("usage", "model", "events", "said", "issued", "output")
         return {name: getattr(self, name) for name in names}
 

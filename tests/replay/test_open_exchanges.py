@@ -47,8 +47,8 @@ def messages(steps: str, expect: str, folder: Path, more: str = "") -> list[str]
         (f"{{{FREE}, times: 3, every: 2s, lasts: 5s}}", 1),
         (f"{{{FREE}, times: 3, every: 2500ms, lasts: 5s}}", 0),  # what is over at the same time is over first
         (f"{{{FREE}, times: 4, lasts: 2500ms}}", 1),  # the refused one held nothing: the fourth has the first one's slot
-        (f"{{{FREE}, times: 2, lasts: 5m}}, {{after: 27s, {FREE}}}", 1),
-        (f"{{{FREE}, times: 2, lasts: 5m}}, {{after: 28s, {FREE}}}", 0),  # the first lease has ended
+        (f"{{{FREE}, times: 2, lasts: 5m}}, {{after: 40s, {FREE}}}", 1),  # leases are renewed meanwhile, as they are live
+        (f"{{{FREE}, times: 2, lasts: 5m}}, {{after: 5m, {FREE}}}", 0),
         (f"{{{FREE}, lasts: 9s}}, {{{FREE}, lasts: 1s}}, {{{FREE}}}", 0),  # they end in the order of time, not of arrival
     ],
 )

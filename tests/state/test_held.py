@@ -110,16 +110,16 @@ def test_slots_come_back_that_a_redis_forgot_which_was_started_anew(own_redis: S
         gate.holding = lambda within: None
         lasting = await gate.judge_remote(facts({"account.id": "a"}))
         own_redis.kill()
-        assert await gate.renew(START + 3 * SECOND) == 10 * SECOND // 4, "to be tried again"
+        assert await gate.renew_remote(START + 3 * SECOND) == 10 * SECOND // 4, "to be tried again"
         assert gate.asking.failures == 1
         own_redis.start()
-        await gate.renew(START + 6 * SECOND)
+        await gate.renew_remote(START + 6 * SECOND)
         refused = await gate.judge_remote(facts({"account.id": "a"}, START + 7 * SECOND))
         assert refused.outcome.refusal is not None
         assert refused.outcome.refusal.status == 429
         await gate.settle_remote(refused, Answer(429))
         await gate.settle_remote(lasting, Answer(200))
-        assert await gate.renew(START + 9 * SECOND) == 0
+        assert await gate.renew_remote(START + 9 * SECOND) == 0
         free = await gate.judge_remote(facts({"account.id": "a"}, START + 9 * SECOND))
         assert free.outcome.refusal is None
 
@@ -135,7 +135,7 @@ def test_a_renewal_that_was_lost_takes_no_slot_after_its_exchange(own_redis: Ser
         gate.holding = lambda within: None
         lasting = await gate.judge_remote(facts({"account.id": "a"}))
         own_redis.stall()
-        await gate.renew(START + 3 * SECOND)
+        await gate.renew_remote(START + 3 * SECOND)
         if late:
             await gate.settle_remote(lasting, Answer(200))
         own_redis.resume()
