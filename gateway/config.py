@@ -74,10 +74,10 @@ class StateSettings:
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
-    """Where metrics go. listen: of the Prometheus endpoint; otlp: a URL; every: µs between two exports. Nowhere by default."""
+    """Where metrics go. listen: of the Prometheus endpoint; every: µs between two exports over OTLP. Nowhere by default."""
 
     listen: tuple[str, int] | None = None
-    otlp: str = ""
+    otlp: Endpoint | None = None
     every: int = 15 * SECOND
 
 
@@ -188,7 +188,7 @@ def load_config(file: Path, environ: Mapping[str, str] | None = None, needs_upst
         records=audit["records"] or file.parent / "audit", otlp=_endpoint(audit["otlp"]), keep=audit["keep"],
         hash_key=key, lasting_key=lasting, settings=settings, inspect_window=entry["inspect_window"], waits=entry["clients"],
         watch=entry["reload"]["watch"], stop=StopSettings(**entry["stop"]), audit=_audit(audit, file),
-        metrics=MetricsSettings(**entry["metrics"]),
+        metrics=MetricsSettings(**{**entry["metrics"], "otlp": _endpoint(entry["metrics"]["otlp"])}),
         log=LogSettings(**entry["log"]), admin=_admin(entry["admin"], file.parent),
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ def _upstream(values: Mapping[str, Any]) -> UpstreamSettings:
 
 
 def _endpoint(values: Mapping[str, Any] | None) -> Endpoint | None:
-    """Where traces go."""
+    """Where traces or metrics go."""
     if values is None:
         return None
     packed = values["compression"] == Compression.GZIP

@@ -32,7 +32,8 @@ def report(entry: Mapping[str, Any], node: Node, needs_upstreams: bool, problems
         problems.add(node.at("clients"), "per_address: with 'hops' nobody knows which connections are proxies'", mend)
     _directory(entry["identity"] or {}, node, problems)
     _admin(entry["admin"] or {}, node, problems)
-    _otlp((entry["audit"] or {}).get("otlp") or {}, node, problems)
+    for section in ("audit", "metrics"):
+        _otlp((entry[section] or {}).get("otlp") or {}, section, node, problems)
     if needs_upstreams and isinstance(node.value, dict) and "upstreams" not in node.value:
         problems.add(node.place, "gateway.yaml needs 'upstreams'", "by protocol, such as openai: {url: …}")
 
@@ -124,10 +125,10 @@ def _directory(given: Mapping[str, Any], node: Node, problems: Problems) -> None
             problems.add(written[key].named, f"'{key}' is for {meant}, but {why}", f"remove '{key}'")
 
 
-def _otlp(given: Mapping[str, Any], node: Node, problems: Problems) -> None:
-    """Report settings of a traces endpoint that cannot be meant."""
-    audit = node.value["audit"].value if given and isinstance(node.value, dict) else None
-    written = audit["otlp"] if isinstance(audit, dict) else None
+def _otlp(given: Mapping[str, Any], section: str, node: Node, problems: Problems) -> None:
+    """Report settings of an OTLP endpoint that cannot be meant. section: whose."""
+    above = node.value[section].value if given and isinstance(node.value, dict) else None
+    written = above["otlp"] if isinstance(above, dict) else None
     if written is None or not isinstance(written.value, dict):
         return
     ca_file, endpoint = given["ca_file"], given["endpoint"] or ""

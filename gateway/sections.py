@@ -19,7 +19,6 @@ from gateway.literals import (
     admin_token,
     declaring_link,
     header_value,
-    http_url,
     ja4_header,
     listening,
     network,
@@ -165,6 +164,7 @@ _OTLP: Final = {
     "timeout": Field(scalar(parse_duration, "timeout"), default=5 * SECOND, doc="for one request"),
     "compression": Field(one_of(Compression, "compression"), default=Compression.NONE, doc="none or gzip"),
 }
+_TO: Final = one_or_mapping(scalar(otlp_url, "otlp"), "endpoint", _OTLP, "otlp")
 _CONTENT: Final = {
     "routes": Field(listing(text("a route", 80), "routes", empty=False), required=True, doc="such as chat.completions"),
     "most": Field(scalar(content_size, "most"), default=MOST, doc="bytes of text of the input, and of the output"),
@@ -180,16 +180,13 @@ _AUDIT: Final = {
     "keys": Field(path("keys"), doc="file of the accounts' keys, where identifiers are sealed"),
     "names": Field(path("names"), doc="file of dated keys for the hashes of identifiers"),
     "overlap": Field(scalar(parse_duration, "overlap"), default=604_800 * SECOND, doc="both hashes after a change of keys"),
-    "otlp": Field(
-        one_or_mapping(scalar(otlp_url, "otlp"), "endpoint", _OTLP, "otlp"),
-        doc="where traces go: http://127.0.0.1:4318/v1/traces, grpc://127.0.0.1:4317, or a mapping with 'endpoint'",
-    ),
+    "otlp": Field(_TO, doc="traces: http://127.0.0.1:4318/v1/traces, grpc://127.0.0.1:4317, or a mapping with 'endpoint'"),
     "content": Field(mapping(_CONTENT, "content"), doc="routes of which records and traces hold what was said; else none"),
     "keep": Field(number("keep", 0, 1), default=1.0, doc="share of allows and observes whose traces are kept"),
 }
 _METRICS: Final = {
     "listen": Field(scalar(listening, "listen"), doc="address and port of the Prometheus endpoint, such as 127.0.0.1:9464"),
-    "otlp": Field(scalar(http_url, "otlp"), default="", doc="OTLP/HTTP metrics URL, such as http://127.0.0.1:4318/v1/metrics"),
+    "otlp": Field(_TO, doc="metrics: http://127.0.0.1:4318/v1/metrics, grpc://127.0.0.1:4317, or a mapping with 'endpoint'"),
     "every": Field(scalar(parse_duration, "every"), default=15 * SECOND, doc="between two exports over OTLP"),
 }
 _STATE: Final = {

@@ -1,4 +1,4 @@
-"""Real OTLP traces endpoints on loopback, over HTTP and over gRPC, built on the protocol's own messages."""
+"""Real OTLP endpoints of traces and metrics on loopback, over HTTP and over gRPC, built on the protocol's own messages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
-    TraceServiceServicer,
-    add_TraceServiceServicer_to_server,
-)
 
 CODES = {400: grpc.StatusCode.INVALID_ARGUMENT, 503: grpc.StatusCode.UNAVAILABLE, 401: grpc.StatusCode.UNAUTHENTICATED}
+
+TRACES, METRICS = ExportTraceServiceRequest, ExportMetricsServiceRequest
+SERVICES = {
+    TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",
+    METRICS: "opentelemetry.proto.collector.metrics.v1.MetricsService",
+}
 
 
 class Collector:
@@ -26,7 +29,7 @@ class Collector:
     each request; while `stalled`, nobody is answered. headers: those of each request; sizes: bytes of each, as sent."""
 
     def __init__(self) -> None:
-        self.requests: list[ExportTraceServiceRequest] = []
+        self.requests: list[Any] = []
         self.headers: list[dict[str, str]] = []
         self.sizes: list[int] = []
         self.status, self.refusals, self.rejected, self.retry_after = 200, 1_000_000, 0, ""
@@ -58,8 +61,8 @@ class Collector:
 
 
 @contextmanager
-def collector() -> Iterator[Collector]:
-    """An HTTP collector that listens while the block runs."""
+def collector(kind: Any = TRACES) -> Iterator[Collector]:
+    """An HTTP collector that listens while the block runs. kind: the message it receives."""
     found = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -73,7 +76,7 @@ def collector() -> Iterator[Collector]:
                 data = gzip.decompress(data)
             status = found.asked()
             if status == 200:
-                found.requests.append(ExportTraceServiceRequest.FromString(data))
+                found.requests.append(kind.FromString(data))
             body = found.taken().SerializeToString()
             self.send_response(status)
             self.send_header("content-type", "application/x-protobuf")
@@ -93,7 +96,7 @@ def collector() -> Iterator[Collector]:
             pass  # a client that gave up on us
 
     server = Server(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}/v1/traces"
+    found.url = f"http://127.0.0.1:{server.server_port}{'/v1/traces' if kind is TRACES else '/v1/metrics'}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -106,21 +109,21 @@ def collector() -> Iterator[Collector]:
 
 
 @contextmanager
-def grpc_collector(chain: tuple[Path, Path] | None = None) -> Iterator[Collector]:
-    """A gRPC collector. chain: files of key and certificate, where it speaks TLS."""
+def grpc_collector(chain: tuple[Path, Path] | None = None, kind: Any = TRACES) -> Iterator[Collector]:
+    """A gRPC collector. chain: files of key and certificate, where it speaks TLS. kind: as of `collector`."""
     found = Collector()
 
-    class Service(TraceServiceServicer):  # type: ignore[misc]
-        def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
-            found.headers.append({name: str(value) for name, value in context.invocation_metadata()})
-            status = found.asked()
-            if status != 200:
-                context.abort(CODES[status], "refused")
-            found.requests.append(request)
-            return found.taken()
+    def export(request: Any, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
+        found.headers.append({name: str(value) for name, value in context.invocation_metadata()})
+        status = found.asked()
+        if status != 200:
+            context.abort(CODES[status], "refused")
+        found.requests.append(request)
+        return found.taken()
 
     server = grpc.server(ThreadPoolExecutor(4))
-    add_TraceServiceServicer_to_server(Service(), server)
+    called = grpc.unary_unary_rpc_method_handler(export, kind.FromString, ExportTraceServiceResponse.SerializeToString)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICES[kind], {"Export": called}),))
     if chain is not None:
         key, certificate = (file.read_bytes() for file in chain)
         port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(key, certificate)]))

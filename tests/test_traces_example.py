@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import partial
 
 from gateway.audit.delivery import Delivery, Endpoint
-from gateway.audit.otlp import Kind, Pairs, Place, event, pairs, request_of, span
-from gateway.audit.senders import sender_of
+from gateway.audit.otlp import Kind, Pairs, Place, event, pairs, request, request_of, span
+from gateway.audit.senders import TRACES, sender_of
 from tests.web.running import ROOT, free_port
 
 
@@ -22,8 +23,8 @@ def test_it_prints_a_trace_as_a_tree() -> None:
             span(Place(1, 10), "POST /v1/chat/completions", Kind.SERVER, (0, 9_000_000), pairs([("url.path", "/v1")])),
             span(Place(1, 11, 10), "sluice.judge", Kind.INTERNAL, (0, 1_000_000), Pairs(), [match]),
         ]
-        beginning = request_of({"service.name": "s"}, "scope", "1")
-        with closing(Delivery(sender_of(Endpoint(f"http://127.0.0.1:{port}"), beginning), 0.02, 0.1)) as delivery:
+        beginning, to = request_of({"service.name": "s"}, "scope", "1"), Endpoint(f"http://127.0.0.1:{port}")
+        with closing(Delivery(sender_of(to, TRACES, partial(request, beginning)), 0.02, 0.1)) as delivery:
             delivery.put(spans)
             end = time.monotonic() + 15
             while not delivery.exported:

@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from gateway.audit.delivery import Answer
+from gateway.audit.delivery import Endpoint as To
 from gateway.audit.metrics import INSTRUMENTS, Instrument, Kind, Source, Value
 from gateway.errors import ConfigError, Place, Problem
 from gateway.incidents import report
 from gateway.tally import Histogram
+from gateway.values import SECOND
 
 SCOPE: Final = "sluicegate"
 _SUFFIXES: Final = {"s": "_seconds", "By": "_bytes", "1": "", "{token}": ""}
-_TAKES: Final = 5.0  # seconds for an export
 
 
 def prometheus_name(row: Instrument) -> str:
@@ -83,39 +85,45 @@ class Endpoint:
 
 
 class Exporter:
-    """Sends the table to an OTLP/HTTP metrics endpoint every so many seconds. resource: attributes besides `service.name`."""
+    """Sends the table to an OTLP endpoint every so many seconds. resource: attributes besides `service.name`."""
 
     def __init__(
-        self, endpoint: str, every: float, source: Callable[[], Source], resource: dict[str, str] | None = None
+        self, endpoint: To, every: float, source: Callable[[], Source], resource: dict[str, str] | None = None
     ) -> None:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
         from opentelemetry.sdk.resources import Resource
 
+        from gateway.audit.senders import METRICS, sender_of
+
         self._resource = Resource.create({"service.name": SCOPE, **(resource or {})})
-        self._exporter = OTLPMetricExporter(endpoint=endpoint, timeout=_TAKES)
-        self._source, self._every = source, every
+        self._sender = sender_of(endpoint, METRICS, b"".join)
+        self._source, self._every, self._ends = source, every, endpoint.timeout / SECOND + 1
         self._began = time.time_ns()
         self.counts = {"delivered": 0, "lost": 0}
+        self._problem = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluice-metrics", daemon=True)
         self._thread.start()
 
     def send(self) -> None:
         """Send everything as it is now."""
-        from opentelemetry.sdk.metrics.export import MetricExportResult
+        from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
         try:
-            good = self._exporter.export(otlp(self._source(), self._began, self._resource)) is MetricExportResult.SUCCESS
+            told = encode_metrics(otlp(self._source(), self._began, self._resource)).SerializeToString()
+            answer = self._sender.send([told])
         except Exception as error:  # third-party code on a thread of its own: a loss is counted, and the next one is tried
-            good = False
+            answer = Answer(False, type(error).__name__)
             report("metrics.lost", "metrics could not be sent", error=error)
-        self.counts["delivered" if good else "lost"] += 1
+        if answer.problem and answer.problem != self._problem:
+            report("metrics.lost", answer.problem)
+        self._problem = answer.problem
+        self.counts["delivered" if answer.taken else "lost"] += 1
 
     def close(self) -> None:
         """Send once more, and end."""
         self._stop.set()
-        self._thread.join(_TAKES * 2)
-        self._exporter.shutdown()
+        self._thread.join(2 * self._ends)
+        self._sender.close()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):

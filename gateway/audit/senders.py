@@ -1,4 +1,4 @@
-"""The two ways on which spans go to an OTLP endpoint: HTTP with protobuf bodies, and gRPC.
+"""The two ways on which spans and metrics go to an OTLP endpoint: HTTP with protobuf bodies, and gRPC.
 
 Both carry the same bytes (`otlp`) and read the same answer, in which an endpoint may say that it took only a part. After which
 refusals it may be asked again is the protocol's to say (OTLP 1.x, «failures»). Neither looks at proxies or certificates of the
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from gateway.audit.delivery import Answer, Endpoint, Sender
-from gateway.audit.otlp import request
 from gateway.errors import ConfigError, Place, Problem
 from gateway.values import SECOND
 
@@ -27,26 +26,36 @@ if TYPE_CHECKING:
 
 LONGEST_ANSWER: Final = 2**16
 LONGEST_TOLD: Final = 200
-TRACES: Final = "/v1/traces"
-EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 RETRY_INFO: Final = "google.rpc.retryinfo-bin"
 LATER: Final = frozenset({429, 502, 503, 504})
 LATER_CODES: Final = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
-Beginning = tuple[bytes, bytes]
+Framed = Callable[[Sequence[bytes]], bytes]
 
 
-def sender_of(endpoint: Endpoint, beginning: Beginning) -> Sender:
-    """The way to an endpoint; beginning: what every request begins with. Raises ConfigError where a package is missing."""
-    return (GrpcSender if endpoint.url.startswith("grpc") else HttpSender)(endpoint, beginning)
+class Signal(NamedTuple):
+    """What is sent. key: where gateway.yaml says so; path: of a URL that has none; export: the method of gRPC."""
+
+    key: str
+    path: str
+    export: str
+
+
+TRACES: Final = Signal("audit.otlp", "/v1/traces", "/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+METRICS: Final = Signal("metrics.otlp", "/v1/metrics", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")
+
+
+def sender_of(endpoint: Endpoint, signal: Signal, framed: Framed) -> Sender:
+    """The way to an endpoint; framed: makes one request of what is sent. Raises ConfigError where a package is missing."""
+    return (GrpcSender if endpoint.url.startswith("grpc") else HttpSender)(endpoint, signal, framed)
 
 
 class HttpSender:
     """OTLP/HTTP. A URL without a path means the usual one."""
 
-    def __init__(self, endpoint: Endpoint, beginning: Beginning) -> None:
+    def __init__(self, endpoint: Endpoint, signal: Signal, framed: Framed) -> None:
         parts = urlsplit(endpoint.url)
-        self.where = endpoint.url if parts.path.strip("/") else endpoint.url.rstrip("/") + TRACES
-        self._beginning, self._gzip = beginning, endpoint.gzip
+        self.where = endpoint.url if parts.path.strip("/") else endpoint.url.rstrip("/") + signal.path
+        self._framed, self._gzip = framed, endpoint.gzip
         self._timeout = urllib3.Timeout(total=endpoint.timeout / SECOND)
         coding = {"content-encoding": "gzip"} if endpoint.gzip else {}
         self._headers = {"user-agent": "sluicegate", **endpoint.headers, "content-type": "application/x-protobuf", **coding}
@@ -54,7 +63,7 @@ class HttpSender:
         self._pool = urllib3.PoolManager(1, maxsize=1, ca_certs=believed)
 
     def send(self, spans: Sequence[bytes]) -> Answer:
-        body = request(self._beginning, spans)
+        body = self._framed(spans)
         try:
             found = self._pool.request(
                 "POST", self.where, body=gzip.compress(body, 1) if self._gzip else body, headers=self._headers,
@@ -77,11 +86,11 @@ class HttpSender:
 class GrpcSender:
     """OTLP/gRPC."""
 
-    def __init__(self, endpoint: Endpoint, beginning: Beginning) -> None:
+    def __init__(self, endpoint: Endpoint, signal: Signal, framed: Framed) -> None:
         try:
             import grpc  # an extra: large, and only needed here
         except ModuleNotFoundError:
-            problem = Problem(Place("audit.otlp"), "needs the grpcio package", "install sluicegate[grpc], or use http://…:4318")
+            problem = Problem(Place(signal.key), "needs the grpcio package", "install sluicegate[grpc], or use http://…:4318")
             raise ConfigError([problem]) from None
         target = urlsplit(endpoint.url).netloc
         compression = grpc.Compression.Gzip if endpoint.gzip else grpc.Compression.NoCompression
@@ -95,13 +104,13 @@ class GrpcSender:
             self._channel = grpc.insecure_channel(target, options=options, compression=compression)
         self.where = endpoint.url
         self._refused: type[Exception] = grpc.RpcError
-        self._beginning, self._timeout = beginning, endpoint.timeout / SECOND
+        self._framed, self._timeout = framed, endpoint.timeout / SECOND
         self._metadata = [(name.lower(), value) for name, value in endpoint.headers.items()]
-        self._export: Any = self._channel.unary_unary(EXPORT)
+        self._export: Any = self._channel.unary_unary(signal.export)
 
     def send(self, spans: Sequence[bytes]) -> Answer:
         try:
-            said = self._export(request(self._beginning, spans), timeout=self._timeout, metadata=self._metadata)
+            said = self._export(self._framed(spans), timeout=self._timeout, metadata=self._metadata)
         except self._refused as error:
             code, trailers = error.code().name, dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
             later = code in LATER_CODES or (code == "RESOURCE_EXHAUSTED" and RETRY_INFO in trailers)
@@ -113,7 +122,7 @@ class GrpcSender:
 
 
 def _taken(said: bytes, where: str) -> Answer:
-    """What an endpoint says that took a request: of it, maybe not all."""
+    """What an endpoint says that took a request: of it, maybe not all. Of metrics it is told by the same fields."""
     with contextlib.suppress(DecodeError):  # whatever it is, the request was taken
         partial = ExportTraceServiceResponse.FromString(said).partial_success
         if partial.rejected_spans > 0:

@@ -8,6 +8,7 @@ was decided at judge time, so everything that arrives here is exported, as far a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -32,8 +33,8 @@ from gateway.audit.conventions import (
 )  # fmt: skip
 from gateway.audit.delivery import Delivery, Endpoint
 from gateway.audit.identifiers import IDENTIFIERS
-from gateway.audit.otlp import LONGEST_VALUE, MOST_EVENTS, Kind, Pairs, Place, event, pairs, request_of, span
-from gateway.audit.senders import Beginning, sender_of
+from gateway.audit.otlp import LONGEST_VALUE, MOST_EVENTS, Kind, Pairs, Place, event, pairs, request, request_of, span
+from gateway.audit.senders import TRACES, sender_of
 from gateway.breaker import Breaker
 from gateway.decision import RuleEnd, Verdict
 from gateway.facts import Answer
@@ -50,7 +51,7 @@ UNTOLD: Final = Missing("not in the record")
 Server = tuple[str, int]
 
 
-def beginning_of(service: str = SCOPE) -> Beginning:
+def beginning_of(service: str = SCOPE) -> tuple[bytes, bytes]:
     """What every request begins with: the resource, as the SDK finds it (`OTEL_RESOURCE_ATTRIBUTES` too), and the scope."""
     return request_of(Resource.create({"service.name": service}).attributes, SCOPE, version("sluicegate"))  # type: ignore[arg-type]
 
@@ -59,7 +60,7 @@ class OtelSpans:
     """Lays out spans and has them delivered. servers: the upstream of each protocol that has but one, as host and port."""
 
     def __init__(self, endpoint: Endpoint, servers: Mapping[str, Server] | None = None, *, dropping: bool = False) -> None:
-        self._delivery = Delivery(sender_of(endpoint, beginning_of()), dropping=dropping)
+        self._delivery = Delivery(sender_of(endpoint, TRACES, partial(request, beginning_of())), dropping=dropping)
         self._servers = servers or {}
         self._fixed: dict[RuleEnd, tuple[bytes, ...]] = {}
         self._policy = ""

@@ -50,6 +50,11 @@ def check_workers(settings: Config, workers: int) -> None:
             f"--workers {workers}: state in memory is each worker's own, so limits would admit up to {workers} times what they"
             " say; set 'state: {url: redis://host:6379/0}', or start one worker"
         )
+    if settings.state.replicas is not None and settings.state.replicas < workers:
+        raise StateError(
+            f"--workers {workers}: state.replicas says that {settings.state.replicas} share the limits while Redis fails, so"
+            f" these would admit more than they say; set it to all processes before this Redis, {workers} at least"
+        )
     if workers > 1 and not hasattr(os, "fork"):
         raise StateError("--workers needs a system that can fork processes; start several on ports of their own instead")
 

@@ -50,6 +50,7 @@ class Process:
     halts: HaltFile | None = None
     metering: Metering | None = None
     app: Starlette = field(default_factory=Starlette)
+    release: Callable[[], None] = lambda: None
 
     @property
     def gate(self) -> Gate:
@@ -68,6 +69,7 @@ class Process:
         """Leave nothing under way: those who wait for an answer are told that there will be none."""
         self.pools.stop()
         self.service.stop()
+        self.release()
 
     async def probe(self) -> None:
         """Ask shared state and a directory that last failed once more, to see them back even while no requests come."""
@@ -145,6 +147,7 @@ def build(
         assembly.gate.dependencies.watch(Dependency.UPSTREAM, pool.where, pool.breaker)
     process = Process(assembly, pools, Reloader(assembly.gate, config.policy, clock, config.source), service)
     judged = PolicyMiddleware(Proxy(process.pools), door=assembly.door, address=address)
+    process.release = judged.release
     if config.admin is not None:
         process.halts = HaltFile(config.admin.halt, assembly.gate.obey)
         process.halts.look(clock())

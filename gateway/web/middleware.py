@@ -77,6 +77,7 @@ class PolicyMiddleware:
         self.trail = assembly.trail if assembly else None
         self.door: Door = assembly.door if assembly else door  # type: ignore[assignment]
         self._lookup = assembly.registry.lookup if assembly else None
+        self._held: set[asyncio.Future[None]] | None = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = scope["type"] == "websocket"
@@ -104,6 +105,28 @@ class PolicyMiddleware:
             await self._settle(exchange, End.UPSTREAM_CUT if exchange.begun else End.UPSTREAM_FAILED)
             raise
         await self._settle(exchange, End.UPSTREAM_CUT)
+
+    def release(self) -> None:
+        """The process ends: nobody is held back any longer. The app behind knows that, and what to say."""
+        held, self._held = self._held or set(), None
+        for one in held:
+            if not one.done():
+                one.set_result(None)
+
+    async def _hold(self, delay: int) -> None:
+        """Hold a request back for so long (µs)."""
+        if not delay or self._held is None:
+            return
+        released = asyncio.get_running_loop().create_future()
+        self._held.add(released)
+        try:
+            async with asyncio.timeout(delay / SECOND):
+                await released
+        except TimeoutError:
+            pass
+        finally:
+            if self._held is not None:
+                self._held.discard(released)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The app's lifespan. We end before the server hears that the app has: from then on it may stop the loop."""
@@ -148,7 +171,8 @@ class PolicyMiddleware:
         if isinstance(plan, Refuse):
             await answer(plan, tapped)
             return
-        await self.app(await _passed(plan, exchange, scope), replayed(exchange, receive), tapped)
+        await self._hold(plan.delay)
+        await self.app(_passed(plan, exchange, scope), replayed(exchange, receive), tapped)
         if exchange.gathering.overrun and not exchange.begun:
             await answer(exchange.too_much(), tapped)
 
@@ -158,7 +182,8 @@ class PolicyMiddleware:
         if isinstance(plan, Refuse):
             await refuse(plan, exchange, scope.get("extensions"), receive, send)
         else:
-            await self.app(await _passed(plan, exchange, scope), receive, told(exchange, send))
+            await self._hold(plan.delay)
+            await self.app(_passed(plan, exchange, scope), receive, told(exchange, send))
         if exchange.begun:
             await self._settle(exchange, End.COMPLETE)
 
@@ -192,10 +217,8 @@ def head_of(scope: Scope) -> Head:
     )
 
 
-async def _passed(plan: Forward, exchange: Exchange, scope: Scope) -> Scope:
+def _passed(plan: Forward, exchange: Exchange, scope: Scope) -> Scope:
     """The scope as the app sees it, once the request may go on."""
-    if plan.delay:
-        await asyncio.sleep(plan.delay / SECOND)
     assert exchange.judgement is not None
     state = {**scope.get("state", {}), "sluice": Handle(exchange.judgement.outcome, exchange, plan)}
     came = plan.kept([(name.lower(), value) for name, value in scope["headers"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ import trustme
 
 from gateway.audit import delivery as delivery_module
 from gateway.audit.delivery import Answer, Delivery, Endpoint
-from gateway.audit.otlp import Kind, Pairs, Place, request_of, span
-from gateway.audit.senders import sender_of
+from gateway.audit.otlp import Kind, Pairs, Place, request, request_of, span
+from gateway.audit.senders import TRACES, sender_of
 from gateway.values import SECOND
 from tests.collector import Collector, collector, grpc_collector
 
@@ -25,7 +26,7 @@ def spans(count: int, name: str = "n") -> list[bytes]:
 
 
 def to(endpoint: Endpoint) -> Delivery:
-    return Delivery(sender_of(endpoint, BEGINNING), gathering=0.02, first_pause=0.02)
+    return Delivery(sender_of(endpoint, TRACES, partial(request, BEGINNING)), gathering=0.02, first_pause=0.02)
 
 
 def until(true: Callable[[], bool]) -> None:

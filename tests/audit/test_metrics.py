@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.audit.counted import MODELS, Counted
+from gateway.audit.delivery import Endpoint
 from gateway.audit.exposed import Exporter, prometheus_name
 from gateway.audit.metrics import INSTRUMENTS, Kind, Source
 from gateway.dependencies import Dependencies
 from gateway.facts import Answer, Call, Usage
 from gateway.gate import Gate
 from gateway.tally import OTHER, Counters, Histogram
+from tests.collector import METRICS, Collector, collector, grpc_collector
 from tests.judging import CATALOGUE, START, facts, policy
 from tests.web.conftest import PACK
 from tests.web.conftest import faulty as faulty  # a fixture
@@ -34,48 +28,10 @@ DOCS = (ROOT / "examples/README.md").read_text()
 HEALTH = {"policy": {"digest": "d", "version": 1, "mode": "enforce", "reloads": 2, "problem": ""}, "parts": {}}
 
 
-class Taken:
-    """What an endpoint received. status: what it answers."""
-
-    def __init__(self) -> None:
-        self.requests: list[ExportMetricsServiceRequest] = []
-        self.status = 200
-        self.url = ""
-
-    def named(self) -> dict[str, Any]:
-        """The metrics of the last request."""
-        (resource,) = self.requests[-1].resource_metrics
-        return {one.name: one for scope in resource.scope_metrics for one in scope.metrics}
-
-
-@contextmanager
-def taking() -> Iterator[Taken]:
-    found = Taken()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            data = self.rfile.read(int(self.headers["content-length"]))
-            if found.status == 200:
-                found.requests.append(ExportMetricsServiceRequest.FromString(data))
-            body = ExportMetricsServiceResponse().SerializeToString()
-            self.send_response(found.status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: Any) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}/v1/metrics"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield found
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def named(endpoint: Collector) -> dict[str, Any]:
+    """The metrics of the last request."""
+    (resource,) = endpoint.requests[-1].resource_metrics
+    return {one.name: one for scope in resource.scope_metrics for one in scope.metrics}
 
 
 def test_counters_and_histograms() -> None:
@@ -117,23 +73,37 @@ def test_the_catalogue_names_no_other() -> None:
 
 def test_exports_that_are_not_taken_are_counted_and_told_later() -> None:
     counted = Counted()
-    with taking() as endpoint:
-        exporter = Exporter(endpoint.url, 3_600, lambda: Source(counted, Dependencies(), HEALTH, exports=exporter.counts))
+    with collector(METRICS) as endpoint:
+        exporter = Exporter(
+            Endpoint(endpoint.url), 3_600, lambda: Source(counted, Dependencies(), HEALTH, exports=exporter.counts)
+        )
         endpoint.status = 400
         exporter.send()
         assert exporter.counts == {"delivered": 0, "lost": 1}
         endpoint.status = 200
         exporter.send()
         assert exporter.counts == {"delivered": 1, "lost": 1}
-        points = endpoint.named()["sluice.metrics.exports"].sum.data_points
+        points = named(endpoint)["sluice.metrics.exports"].sum.data_points
         assert {point.attributes[0].value.string_value: point.as_int for point in points} == {"delivered": 0, "lost": 1}
         exporter.close()
         assert len(endpoint.requests) == 2, "it sends once more at its end"
 
 
+@pytest.mark.parametrize("over", [collector, grpc_collector])
+def test_they_go_as_traces_do_with_headers_and_packed(over: Any) -> None:
+    with over(kind=METRICS) as endpoint:
+        to = Endpoint(endpoint.url, {"x-tenant": "acme"}, gzip=True)
+        exporter = Exporter(to, 3_600, lambda: Source(Counted(), Dependencies(), HEALTH, exports=exporter.counts))
+        exporter.send()
+        exporter.close()
+    assert exporter.counts == {"delivered": 2, "lost": 0}
+    assert [one["x-tenant"] for one in endpoint.headers] == ["acme"] * 2
+    assert named(endpoint)["sluice.answer.size"].sum.data_points[0].as_int == 0
+
+
 def test_a_process_tells_both_the_same(faulty: Faulty, tmp_path: Path) -> None:
     port = free_port()
-    with taking() as endpoint:
+    with collector(METRICS) as endpoint:
         settings = (
             f"upstreams: {{openai: {{url: {faulty.url}}}}}\n"
             f"metrics: {{listen: '127.0.0.1:{port}', otlp: '{endpoint.url}', every: 1h}}\n"
@@ -151,7 +121,7 @@ def test_a_process_tells_both_the_same(faulty: Faulty, tmp_path: Path) -> None:
         assert decisions == {("allow", "enforce"): 2.0, ("deny", "enforce"): 1.0}
         assert families["sluice_breaker_position"].samples[0].value == 0
         assert KEY not in text
-        told = endpoint.named()
+        told = named(endpoint)
         points = told["sluice.decisions"].sum.data_points
         assert sorted(point.as_int for point in points) == [1, 2]
         (tokens,) = {p.sum for p in told["gen_ai.client.token.usage"].histogram.data_points if "input" in str(p.attributes)}

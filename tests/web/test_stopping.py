@@ -119,10 +119,10 @@ def test_it_serves_on_while_it_is_announced(host: str, faulty: Faulty, tmp_path:
     assert told(running) == ["complete"]
 
 
-def test_a_request_that_is_held_back_is_not_sent_any_more(faulty: Faulty, tmp_path: Path) -> None:
+def test_a_request_that_is_held_back_is_not_sent_any_more(host: str, faulty: Faulty, tmp_path: Path) -> None:
     pack = PACK.replace("hold: 300ms", "hold: 10s")
     settings = f"upstreams: {{openai: {{url: {faulty.url}}}}}\nstop: {{grace: 200ms}}\n"
-    with gateway(tmp_path, settings, pack) as running:
+    with gateway(tmp_path, settings, pack, host) as running:
         held = Asking(f"{running.url}{CHAT}?do=plain_json", False, "delayed")
         time.sleep(2.0)
         began = time.monotonic()

@@ -15,7 +15,7 @@ import pytest
 from tests.web.conftest import PACK
 from tests.web.faulty import Faulty
 from tests.web.keeping import BODY, LARGE, Keeping
-from tests.web.running import KEY, Gateway, gateway
+from tests.web.running import KEY, PATIENCE, Gateway, gateway
 
 CHAT = "/v1/chat/completions"
 GOOD = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -154,6 +154,23 @@ def test_a_slow_client_is_not_taken_for_one_that_is_gone(running: Gateway, keepi
                 time.sleep(0.1)
     assert received > LARGE
     assert records[0]["answer"]["end"] == "complete"
+
+
+def test_a_client_that_takes_too_little_of_an_answer_is_gone(keeping: Keeping, tmp_path: Path) -> None:
+    """It takes some all the while, but less than is asked for (`least`), which it could."""
+    settings = f"upstreams: {{openai: {{url: {keeping.url}}}}}\nclients: {{take: 1s, least: 20000000}}\n"
+    with gateway(tmp_path / "g", settings, PACK) as running, running.recording() as records, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        connection.connect(("127.0.0.1", running.port))
+        connection.settimeout(PATIENCE)
+        connection.sendall(HEAD.replace(b"completions ", b"completions?do=large ") + b"\r\n" + GOOD)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while data := connection.recv(2**15):
+                received += len(data)
+                time.sleep(0.01)
+    assert 2**16 < received < LARGE, "it took some"
+    assert records[0]["answer"]["end"] == "client-gone"
 
 
 def test_a_quiet_stream_is_waited_for(running: Gateway, client: httpx.Client) -> None:

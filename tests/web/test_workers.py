@@ -16,6 +16,9 @@ import httpx
 import pytest
 
 from gateway.audit.segments import chains
+from gateway.cli.serve import check_workers
+from gateway.config import load_config
+from gateway.errors import StateError
 from tests.ledgers import ledger
 from tests.state.conftest import Server
 from tests.web.faulty import Faulty
@@ -108,6 +111,15 @@ def test_state_in_memory_refuses_workers_and_names_the_cure(tmp_path: Path) -> N
         " 'state: {url: redis://host:6379/0}', or start one worker\n"
     )
     assert not list(tmp_path.glob("audit*"))
+
+
+def test_more_workers_than_share_the_limits_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text("upstreams: {}\nstate: {url: 'redis://127.0.0.1:1/0', replicas: 2}\nfail: {state: degrade}\n")
+    settings = load_config(file)
+    check_workers(settings, 2)
+    with pytest.raises(StateError, match=r"--workers 3: state\.replicas says that 2 share .*, 3 at least"):
+        check_workers(settings, 3)
 
 
 def test_a_policy_that_does_not_load_is_said_once_and_nothing_is_started(workers: Workers) -> None:
