@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-_ASKER: Final = re.compile(
-    r"(?<=://)([^/\s]+|[^/\s:]*:(?!\d*/)\S*)@"
-)  # of a URL: who asks, and a password, even one that is not escaped
+# Of a URL: who asks, and a password, even one that is not escaped.
+_ASKER: Final = re.compile(r"(?<=://)([^/\s]+|[^/\s:]*:(?!\d+/)\S*)@")
 _PARAMETERS: Final = re.compile(r"(?<=\?)([^\s?/]*=\S*)")
 
 
