@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gateway.cli.common import CONFIG, FIELDS, HARVEST, LABELS, PATHS, WARM_UP, configured, fail
-from gateway.cli.engines import CLUSTER, ENGINE, RESUME, Engine, Job
+from gateway.cli.engines import CLUSTER, ENGINE, MAX, RESUME, Engine, Job
 from gateway.errors import ClusterError, ExtraError, LoadError, NotInColumnsError, RecordError, SluiceError
 from gateway.language.compile import load
 from gateway.replay.foreign.fields import Fields
@@ -28,6 +28,7 @@ from gateway.report.printing import write
 @ENGINE
 @RESUME
 @CLUSTER
+@MAX
 @FIELDS
 @click.option("--decisions", type=PATHS, help="Write one audit record per exchange here.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table")
@@ -48,6 +49,7 @@ def dry_run(
     engine: str,
     resume: Path | None,
     cluster: str | None,
+    max_keys: int,
     fields: Fields,
     decisions: Path | None,
     form: str,
@@ -70,7 +72,7 @@ def dry_run(
         fail("a run on a cluster keeps no checkpoint; leave out --resume or --cluster", 2)
     try:
         named = read_labels(labels, harvest) if labels else Labels(harvest=harvest)
-        more = (decisions, other, form == "html", resume, cluster, fields)
+        more = (decisions, other, form == "html", resume, cluster, fields, max_keys)
         job = Job(records, policy, registry, settings, named, warm_up, *more)
         counts, read, unreadable = job.run(Engine(engine))
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from gateway.replay.dry_run import dry_run as by_events
 from gateway.replay.foreign.fields import DEFAULTS, Fields
 from gateway.report.counts import Counts
 from gateway.report.labels import Labels
+from gateway.state.limits import MAX_KEYS
 
 if TYPE_CHECKING:
     from gateway.columns.cluster import Cluster
@@ -53,13 +55,18 @@ CLUSTER = click.option(
     help="In columns: have measures read by a Dask cluster, local:2 for two processes here, or tcp://HOST:8786.",
 )  # fmt: skip
 
+MAX = click.option(
+    "--max-keys", type=click.IntRange(1_000), default=MAX_KEYS, show_default=True,
+    help="How many keys of each window are kept. More than a gateway keeps, and busy windows forget nobody.",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be replayed. against: another policy to compare with. decisions: where audit records go.
 
     pictured: whether to gather what a page shows. resume: where a checkpoint is kept. cluster: who reads measures. fields: of
-    access logs.
+    access logs. max_keys: that the state keeps of each window.
     """
 
     names: Sequence[str]
@@ -74,6 +81,7 @@ class Job:
     resume: Path | None = None
     cluster: str | None = None
     fields: Fields = DEFAULTS
+    max_keys: int = MAX_KEYS
 
     def run(self, engine: Engine) -> tuple[Counts, int, int]:
         """What was counted, and how many records were read and could not be.
@@ -94,6 +102,7 @@ class Job:
             self.names, self.policy, self.registry, hash_key=settings.hash_key, fail=settings.fail, mode=settings.mode,
             largest=settings.largest_body, labels=self.labels, decisions=self.decisions, against=self.against,
             warm_up=self.warm_up, pictured=self.pictured, on_error=complaints, opened=opener, fields=self.fields,
+            max_keys=self.max_keys,
         )  # fmt: skip
         complaints.rest()
         tell_unopened(opener)
@@ -125,13 +134,15 @@ class Job:
             raise NotInColumnsError(f"{Place(other[0])}, which is no Parquet (`sluice compact` makes it)")
         from gateway.columns.dry_run import Asked, dry_run  # an extra: only where columns are used
 
-        asked = Asked(self.policy, self.registry.signals, self.settings.mode, self.settings.fail, self.labels, self.warm_up)
+        asked = Asked(
+            self.policy, self.registry.signals, self.settings.mode, self.settings.fail, self.labels, self.warm_up, self.max_keys
+        )  # fmt: skip
         with ExitStack() as stack:
             measured = None
             if self.cluster is not None:
                 cluster = stack.enter_context(_cluster(self.cluster))
                 settings = self.settings.settings
-                measured = lambda measures, size: cluster.readings(self.names, settings, measures, size)  # noqa: E731
+                measured = partial(cluster.readings, self.names, settings, most=self.max_keys)
             progress = stack.enter_context(_progress())
             run = dry_run(self.names, asked, self.decisions, _shown(progress), resume=self.resume, measured=measured)
         return run.counts, run.done, 0

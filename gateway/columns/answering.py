@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from gateway.columns.values import Ints
 from gateway.columns.windows import Reading
 from gateway.decision import Room
+from gateway.state.limits import MAX_KEYS
 from gateway.state.memory import MemoryState
 from gateway.state.operations import Batch, Reply, Take
 
@@ -22,8 +23,8 @@ class ColumnState(MemoryState):
     trying: limits are only asked for, and have room; `took` says whether they were.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, max_keys: int = MAX_KEYS) -> None:
+        super().__init__(max_keys)
         self.trying = self.took = False
         self._columns: dict[str, list[object]] = {}
         self._row = 0

@@ -1,8 +1,8 @@
-"""Windows whose readings depend on the order of events: those past their cap, and quantiles; by the objects of the state.
+"""Windows whose readings depend on the order of events: top shares past their cap, and quantiles; by the state's own objects.
 
-Once a key has more values than the cap of its measure, which of them are kept, and for how long it reads «at least N», is
-decided event by event. So these keys, and no others, are counted by `gateway.state.cells`; what was held of them before is
-handed over, and is enough, because until then nothing had been left out.
+Once a key has more values than the cap of its measure, which of them are kept is decided event by event. So these keys, and no
+others, are counted by `gateway.state.cells`; what was held of them before is handed over, and is enough, because until then
+nothing had been left out.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import numpy as np
 from gateway.columns.groups import Held, Spans
 from gateway.columns.values import Floats, Hashes, Ints
 from gateway.columns.windows import Counted
-from gateway.state.cells import SLOT, SLOT_BITS, Distinct, Reading, Tally, share_of
-from gateway.state.operations import SLICES, Count, Window
-from gateway.values import AtLeast
+from gateway.state.cells import SLOT, SLOT_BITS, Reading, Tally, share_of
+from gateway.state.operations import SLICES, Window
 
-Object = Distinct | Tally
 _NEVER: Final = -1
 
 
@@ -39,7 +37,7 @@ class Coded(str):
 class Capped:
     """The keys of one measure that are counted one event at a time. objects: what they hold, by the hash of the key."""
 
-    def __init__(self, window: Window, objects: dict[int, Object] | None = None) -> None:
+    def __init__(self, window: Window, objects: dict[int, Tally] | None = None) -> None:
         self.window = window
         self.objects = {} if objects is None else objects
 
@@ -53,18 +51,17 @@ class Capped:
         gid, here = spans.groups.find(held)
         return sorted({*over, *gid[here].tolist()})
 
-    def see(self, spans: Spans, gids: Iterable[int], counted: Counted, held: Held, late: bool) -> tuple[Ints, Floats, Ints]:
-        """The rows (of the group) of some keys, their readings (not a number: nothing), and 1 where they are «at least»."""
-        rows, numbers, capped = list[int](), list[float](), list[int]()
+    def see(self, spans: Spans, gids: Iterable[int], counted: Counted, held: Held, late: bool) -> tuple[Ints, Floats]:
+        """The rows (of the group) of some keys, and their readings (not a number: nothing)."""
+        rows, numbers = list[int](), list[float]()
         for gid in gids:
-            first, last = int(spans.starts[gid]), int(spans.starts[gid + 1])
+            first, last = int(spans.groups.starts[gid]), int(spans.groups.starts[gid + 1])
             readings = self._key(
                 spans.groups.keys[gid], spans.slices[first:last].tolist(), _values(counted, first, last), held, late
             )
             rows += range(first, last)
-            numbers += [np.nan if one is None else one.count if isinstance(one, AtLeast) else one for one in readings]
-            capped += [isinstance(one, AtLeast) for one in readings]
-        return np.array(rows, np.int64), np.array(numbers, np.float64), np.array(capped, np.int64)
+            numbers += [np.nan if one is None else one for one in readings]  # type: ignore[misc]
+        return np.array(rows, np.int64), np.array(numbers, np.float64)
 
     def let_go(self, part: int) -> None:
         """Forget what holds nothing any more at a slice."""
@@ -78,28 +75,18 @@ class Capped:
         found: list[Reading] = []
         window = self.window
         for part, value in zip(slices, values, strict=True):
-            if isinstance(one, Tally):
-                if value is not None and not late:
-                    one.add(part, value, window)
-                found.append(one.read(part, window))
-                if value is not None and late:
-                    one.add(part, value, window)
-            else:
-                found.append(one.see(part, None if late else value, window))
-                if late:
-                    one.see(part, value, window)
+            if value is not None and not late:
+                one.add(part, value, window)
+            found.append(one.read(part, window))
+            if value is not None and late:
+                one.add(part, value, window)
         return found
 
-    def _begun(self, key: np.uint64, held: Held) -> Object:
+    def _begun(self, key: np.uint64, held: Held) -> Tally:
         """An object that holds what columns held of a key."""
         first, last = np.searchsorted(held.keys, key), np.searchsorted(held.keys, key, side="right")
         slices, values = held.slices[first:last].tolist(), held.values[first:last].tolist()
         newest = max(slices, default=_NEVER)
-        if self.window.kind is Count.DISTINCT:
-            one = Distinct()
-            for part, value in sorted(zip(slices, values, strict=True)):
-                one.add(part, Coded(value), self.window)
-            return one
         codes = [share_of(Coded(value)) << SLOT_BITS | part & SLOT for part, value in zip(slices, values, strict=True)]
         return Tally(newest, codes, held.weights[first:last].tolist())
 

@@ -28,7 +28,7 @@ _ASKED: Final = ("policy", "labels")  # of a report: what whoever goes on has, t
 def question(names: Sequence[str], asked: Asked, size: int, every: bool) -> str:
     """What was asked, as a hash: other files, another policy, other settings or other hashes of texts make it another one."""
     files = [(name, Path(name).stat().st_size, Path(name).stat().st_mtime_ns) for name in names]
-    told = [FORMAT, asked.policy.digest, str(asked.mode), repr(asked.fail), repr(asked.labels), asked.warm_up]
+    told = [FORMAT, asked.policy.digest, str(asked.mode), repr(asked.fail), repr(asked.labels), asked.warm_up, asked.max_keys]
     return sha256(repr([*told, files, size, every, pl.__version__, probe()]).encode()).hexdigest()
 
 

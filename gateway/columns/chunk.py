@@ -113,6 +113,12 @@ class Chunk:
             found = self._groups[per] = Groups(Keys([self.asked.column(name) for name in per], self.size))
         return found
 
+    def let_go(self, per: tuple[str, ...]) -> None:
+        """Free the groups of a key."""
+        self._groups.pop(per, None)
+        for key in [key for key in self._spans if key[0] == per]:
+            del self._spans[key]
+
     def spans(self, per: tuple[str, ...], length: int) -> Spans:
         """The same under windows of a length (µs)."""
         found = self._spans.get((per, length))

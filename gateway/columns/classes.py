@@ -53,16 +53,21 @@ class Ended:
 
     def add(self, codes: Ints | Truth8 | Bools, where: Bools | None = None) -> None:
         """Tell rows apart by small numbers, where that matters."""
-        codes = codes.astype(np.int64)
         self._salt += 1
-        table = mixed(np.arange(int(codes.max(initial=0)) + 1, dtype=np.uint64) + np.uint64(self._salt << 32))
-        self.sums += table[codes] if where is None else np.where(where, table[codes], np.uint64(0))
+        if where is not None:
+            codes = np.where(where, codes, codes.dtype.type(0))
+        most = int(codes.max(initial=0))
+        if most:  # 0 adds nothing, so that what is false everywhere costs nothing
+            table = mixed(np.arange(most + 1, dtype=np.uint64) + np.uint64(self._salt << 32))
+            table[0] = 0
+            self.sums += np.take(table, codes)
 
     def add_values(self, column: Column) -> None:
         """Tell rows apart by the values of a signal."""
         self._salt += 1
-        salted = mixed(column.hashed + np.uint64(self._salt << 32))
-        self.sums += np.where(column.known, salted, np.uint64(0))
+        if len(column.hashes):
+            salted = np.append(mixed(column.hashes + np.uint64(self._salt << 32)), np.uint64(0))
+            self.sums += np.take(salted, column.codes, mode="wrap")
 
     def _of(self, rule: Rule) -> Callable[[str], Reading | None]:
         def reading(name: str) -> Reading | None:
@@ -90,7 +95,7 @@ class Ended:
             self.add(self._step(rule), matched)
         for name in sorted({name for effect in rule.response.effects for name in effect.per}):
             self.add(self.chunk.asked.column(name).known, matched)
-        return matched & (excepted == 0), enforced
+        return matched & (excepted == 0) if excepted.any() else matched, enforced
 
     def _unrecorded(self, name: str, unknown: Bools) -> None:
         """Tell unknown ends apart by whether a signal is recorded."""

@@ -14,40 +14,38 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-import numpy as np
 from distributed import Client, LocalCluster
 
-from gateway.columns.capped import Capped
-from gateway.columns.measures import Kept, Store, read
+from gateway.columns.measures import Measures
 from gateway.columns.records import Records
 from gateway.columns.windows import Reading
 from gateway.errors import ClusterError
 from gateway.language.measures import Measure
 from gateway.registry import load
+from gateway.state.limits import MAX_KEYS
 
 _LOCAL: Final = "local:"
-_SMALL: Final = 2**31
 Readings = dict[str, Reading]
 
 
 class Share:
-    """What one worker does: some measures of all records. settings: of the registry, so that signals are the same there."""
+    """What one worker does: some measures of all records. settings: of the registry, so that signals are the same there.
 
-    def __init__(self, names: Sequence[str], settings: Mapping[str, Any], measures: Sequence[Measure], size: int) -> None:
+    size: of chunks; most: keys of a window.
+    """
+
+    def __init__(
+        self, names: Sequence[str], settings: Mapping[str, Any], measures: Sequence[Measure], size: int, most: int
+    ) -> None:
         catalogue = load(dict(settings)).signals
         signals = {name for measure in measures for name in _signals(measure)}
-        self._measures = measures
+        self._measures = Measures(measures, {}, {}, most)
         self._chunks = Records(names, catalogue, signals, size).chunks()
-        self._store: Store = {measure.label: Kept(Capped(measure.window)) for measure in measures}
 
     def read(self) -> Readings:
         """The readings of the next chunk, by label; nothing where there is none."""
-        chunk, found = next(self._chunks, None), Readings()
-        for measure in self._measures if chunk is not None else ():
-            assert chunk is not None, "without a chunk nothing is read"
-            reading, self._store[measure.label] = read(measure, chunk, chunk.asked, self._store[measure.label])
-            found[measure.label] = Reading(_packed(reading.numbers), reading.known, reading.capped)
-        return found
+        chunk = next(self._chunks, None)
+        return {} if chunk is None else self._measures.read(chunk)
 
 
 class Cluster:
@@ -78,7 +76,7 @@ class Cluster:
         self._stack.close()
 
     def readings(
-        self, names: Sequence[str], settings: Mapping[str, Any], measures: Iterable[Measure], size: int
+        self, names: Sequence[str], settings: Mapping[str, Any], measures: Iterable[Measure], size: int, most: int = MAX_KEYS
     ) -> Iterator[Readings]:
         """The readings of one chunk after another. Workers are one chunk ahead. Raises ClusterError."""
         workers = sorted(self._client.scheduler_info(n_workers=-1)["workers"])
@@ -87,7 +85,7 @@ class Cluster:
         shares = [share for share in shared(measures, len(workers)) if share]
         placed = zip(shares, workers, strict=False)
         actors = [
-            self._client.submit(Share, names, settings, share, size, actor=True, workers=[worker], pure=False)
+            self._client.submit(Share, names, settings, share, size, most, actor=True, workers=[worker], pure=False)
             for share, worker in placed
         ]
         standing = [actor.result() for actor in actors]
@@ -112,9 +110,3 @@ def shared(measures: Iterable[Measure], workers: int) -> list[list[Measure]]:
 def _signals(measure: Measure) -> set[str]:
     filtered = measure.where.leaves() if measure.where is not None else ()
     return {*measure.per, *([measure.of] if measure.of else []), *(leaf.name for leaf in filtered)}
-
-
-def _packed(numbers: Any) -> Any:
-    """Whole numbers in half the bytes, where they fit."""
-    whole = np.issubdtype(numbers.dtype, np.integer)
-    return numbers.astype(np.int32) if whole and not (np.abs(numbers) >= _SMALL).any() else numbers

@@ -85,4 +85,5 @@ def tested(leaf: Leaf, reading: Reading) -> Truth8:
 
 
 def _of(holds: Bools, known: Bools) -> Truth8:
-    return np.where(known, np.where(holds, TRUE, FALSE), UNKNOWN)
+    truth: Truth8 = holds.view(np.uint8) << np.uint8(1)
+    return truth if known.all() else np.where(known, truth, UNKNOWN)

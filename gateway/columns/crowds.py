@@ -8,6 +8,7 @@ is more than there are keys, by as many times as a key comes back in another tic
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +25,10 @@ _SPARE: Final = 2  # the one more, and the key that an event is about to add
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """The keys of one window. ticks, counts: how many were noted in each tick that is still kept; last: the last one's keys."""
+    """The keys of windows of one length under some signals.
+
+    ticks, counts: how many were noted in each tick that is still kept; last: the last one's keys.
+    """
 
     ticks: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     counts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -33,21 +37,35 @@ class Crowd:
     def joined(self, spans: Spans, window: Window, most: int) -> Crowd:
         """Those and the keys of a chunk. most: that the state keeps. Raises NotInColumnsError where they may be more."""
         per_tick, kept = ticks_of(window)
-        tick, gid = spans.slices // per_tick, spans.groups.gid
-        heads = np.flatnonzero(np.diff(gid, prepend=-1) | np.diff(tick, prepend=-1))
+        tick = spans.slices // per_tick
+        heads = np.flatnonzero(np.append(True, (tick[1:] != tick[:-1]) | (spans.groups.gid[1:] != spans.groups.gid[:-1])))
+        heads, gid = heads[: len(tick)], spans.groups.gid
         if not len(heads):
             return self
         noted, keys = tick[heads], spans.groups.keys[gid[heads]]
         if len(self.ticks):  # the tick in which the chunk begins may have begun before it
-            new = (noted != self.ticks[-1]) | ~np.isin(keys, self.last)
-            noted, keys = noted[new], keys[new]
+            begun = np.flatnonzero(noted == self.ticks[-1])
+            again = begun[np.isin(keys[begun], self.last)]
+            noted, keys = np.delete(noted, again), np.delete(keys, again)
         ticks, places = np.unique(np.concatenate([self.ticks, noted]), return_inverse=True)
         counts = np.bincount(places, np.concatenate([self.counts, np.ones(len(noted), np.int64)])).astype(np.int64)
         running = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         crowds = running[1:] - running[np.searchsorted(ticks, ticks - kept)]
         if crowds.max(initial=0) + _SPARE > most:
-            raise NotInColumnsError(f"a window that may have more than {most:,} keys, of which the state forgets some")
+            told = f"a window that may have more than {most:,} keys, of which the state forgets some (--max-keys keeps more)"
+            raise NotInColumnsError(told)
         same = len(self.ticks) and ticks[-1] == self.ticks[-1]
         last = np.concatenate([self.last if same else self.last[:0], keys[noted == ticks[-1]]])
         still = ticks >= ticks[-1] - kept
         return Crowd(ticks[still], counts[still], last)
+
+
+Crowds = dict[tuple[str, int], Crowd]  # by the signals of the key, and the length of the window
+
+
+def crowded(crowds: Crowds, wanted: Iterable[tuple[str, Spans, Window]], most: int) -> Crowds:
+    """All of them after a chunk. wanted: which windows there are, by name. Raises NotInColumnsError as `Crowd.joined` does."""
+    found = {**crowds}
+    for key, (spans, window) in {(name, window.length): (spans, window) for name, spans, window in wanted}.items():
+        found[key] = crowds.get(key, Crowd()).joined(spans, window, most)
+    return found

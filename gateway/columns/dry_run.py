@@ -30,6 +30,7 @@ from gateway.report.counts import Counts
 from gateway.report.labels import Labels
 from gateway.report.observed import NOBODY, Observed
 from gateway.signals import Catalogue
+from gateway.state.limits import MAX_KEYS
 
 SINGLY: Final = 2**15
 _ALWAYS: Final = ("account.id", "account.org", "request.size", "prompt.length", *LOOKED_AT)  # whatever rules speak of
@@ -37,7 +38,7 @@ _ALWAYS: Final = ("account.id", "account.org", "request.size", "prompt.length", 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a dry run is asked for: see `gateway.replay.dry_run.dry_run`."""
+    """What a dry run is asked for: see `gateway.replay.dry_run.dry_run`. max_keys: that the state keeps of each window."""
 
     policy: Policy
     catalogue: Catalogue
@@ -45,6 +46,7 @@ class Asked:
     fail: FailModes | None = None
     labels: Labels | None = None
     warm_up: int = 0
+    max_keys: int = MAX_KEYS
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Run:
     @classmethod
     def of(cls, asked: Asked, every: bool = False) -> Run:
         """One that begins. Raises NotInColumnsError where the policy is not for columns."""
-        judging = Judging(asked.policy, asked.catalogue, asked.mode, asked.fail, every)
+        judging = Judging(asked.policy, asked.catalogue, asked.mode, asked.fail, every, asked.max_keys)
         return cls(Counts.of(asked.policy, asked.labels), judging)
 
     def take(self, judged: Judged, warm_up: int) -> None:
@@ -173,7 +175,7 @@ class Told:
         done = np.array([deeds.setdefault(_deed(outcome), len(deeds)) for outcome in self._outcomes], np.uint64)
         sums: Hashes = mixed(done[self._ended])
         for column in (self._account, self._org, self._label):
-            sums = paired(sums, (column.codes + 1).astype(np.uint64))
+            sums = paired(sums, np.where(column.known, column.hashed, np.uint64(0)))
         plain = not labels.accounts and not labels.orgs
         harvest = np.array([*[plain and labels.harvests(label) for label in self._label.distinct], False])[self._label.codes]
         sums = paired(sums, np.where(harvest, 0, self._chunk.at // DAY).astype(np.uint64))[self._rows]

@@ -13,19 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from gateway.columns.values import Bools, Hashes, Ints, Keys
+from gateway.columns.values import Bools, Hashes, Ints, Keys, ranked, sorted_by
 from gateway.state.operations import SLICES
 
 PAST: Final = SLICES - 1
-_PLACES: Final = 2**21  # more rows than a chunk and what is held of chunks before it have
-
-
-def by(first: Ints, most: int) -> Ints:
-    """The order that sorts rows by a number (from 0 to `most`) and then by place: numbers are sorted faster than places."""
-    places = np.arange(len(first), dtype=np.int64)
-    if len(first) < _PLACES and most < 2**42:
-        return np.sort(first * _PLACES + places) & (_PLACES - 1)
-    return np.argsort(first, kind="stable")
 
 
 class Groups:
@@ -33,20 +24,18 @@ class Groups:
 
     def __init__(self, keys: Keys) -> None:
         valid = np.flatnonzero(keys.codes >= 0)
-        self.keys, ranks = np.unique(keys.hashes, return_inverse=True)
-        gid = ranks.astype(np.int64)[keys.codes[valid]]
-        order = by(gid, len(self.keys))
+        self.keys, ranks = ranked(keys.hashes)
+        self.gid, order = sorted_by(ranks[keys.codes[valid]], len(self.keys))
         self.rows: Ints = valid[order]
-        self.gid: Ints = gid[order]
         self.size = len(keys.codes)
 
     @cached_property
-    def present(self) -> int:
-        """How many keys there are."""
-        return int(np.count_nonzero(np.diff(self.gid))) + bool(len(self.gid))
+    def starts(self) -> Ints:
+        """Where each key's rows begin; one more number says where the last one's end."""
+        return np.append(0, np.cumsum(np.bincount(self.gid, minlength=len(self.keys))))
 
     def find(self, keys: Hashes) -> tuple[Ints, Bools]:
-        """The numbers of keys, and which of them are here at all."""
+        """The numbers of keys, and which of them are here at all. keys: rising, so that this is quick."""
         if not len(self.keys):
             return np.zeros(len(keys), np.int64), np.zeros(len(keys), np.bool_)
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1).astype(np.int64)
@@ -74,11 +63,6 @@ class Spans:
     def low(self) -> Ints:
         return np.searchsorted(self.place, self.place - PAST)
 
-    @cached_property
-    def starts(self) -> Ints:
-        """Where each key's rows begin; one more number says where the last one's end."""
-        return np.searchsorted(self.groups.gid, np.arange(len(self.groups.keys) + 1))
-
     def after(self, place: Ints) -> Ints:
         """The first row at which something counted at these places is no longer covered."""
         return np.searchsorted(self.place, place + SLICES)
@@ -86,7 +70,7 @@ class Spans:
 
 @dataclass(slots=True)
 class Held:
-    """What a window holds of chunks before: for each key, value and slice how much. Sorted by key and slice."""
+    """What a window holds of chunks before: for each key, value and slice how much. Sorted by key; of each by slice."""
 
     keys: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
     values: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -104,10 +88,13 @@ class Held:
         """What slices from this one on still cover."""
         return self.only(self.slices > part - SLICES)
 
-    def and_also(self, other: Held) -> Held:
-        """Both, sorted."""
-        joined = Held(
-            np.concatenate([self.keys, other.keys]), np.concatenate([self.values, other.values]),
-            np.concatenate([self.slices, other.slices]), np.concatenate([self.weights, other.weights]),
+    def and_also(self, newer: Held) -> Held:
+        """Both, sorted. newer: what is of later slices wherever keys are the same."""
+        if not len(self) or not len(newer):
+            return newer if len(newer) else self
+        keys = np.concatenate([self.keys, newer.keys])
+        order = np.argsort(keys, kind="stable")  # of two runs that are sorted: it merges them
+        return Held(
+            keys[order], np.concatenate([self.values, newer.values])[order], np.concatenate([self.slices, newer.slices])[order],
+            np.concatenate([self.weights, newer.weights])[order],
         )  # fmt: skip
-        return joined.only(np.lexsort((joined.slices, joined.keys)))

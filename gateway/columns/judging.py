@@ -17,20 +17,23 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from gateway.columns.answering import ColumnState, Readings
+from gateway.columns.answers import answers, turned_away
 from gateway.columns.capped import Capped
-from gateway.columns.chunk import ANSWERED, Chunk
+from gateway.columns.chunk import Chunk, Seen
 from gateway.columns.classes import Ended, Noting, told_apart
-from gateway.columns.measures import Kept, Store, read, unfit
+from gateway.columns.crowds import Crowds, crowded
+from gateway.columns.groups import Held, Spans
+from gateway.columns.issuing import Issued, issuing
+from gateway.columns.measures import Asked, Kept, Measures, Store, asked, read, told_of, unfit
 from gateway.columns.records import Records
-from gateway.columns.values import Hashes, Ints
+from gateway.columns.values import Bools, Hashes, Ints
 from gateway.columns.windows import Counted, Reading, totals
 from gateway.decision import Mode, Outcome
 from gateway.engine import Engine, under
 from gateway.errors import NotInColumnsError
-from gateway.facts import End, Facts
+from gateway.facts import Facts
 from gateway.failing import FailModes
 from gateway.gate import Gate
 from gateway.language.measures import Measure, Ratio
@@ -38,6 +41,8 @@ from gateway.language.policy import Policy
 from gateway.readings import labels_of
 from gateway.replay.driver import Replayed, answered
 from gateway.signals import Catalogue
+from gateway.state.limits import MAX_KEYS
+from gateway.state.operations import Window
 
 _ROUNDS: Final = 8
 _BLOCK: Final = 16_384
@@ -60,17 +65,21 @@ class Judged:
 
 @dataclass(slots=True)
 class Memory:
-    """Everything that goes from one chunk to the next."""
+    """Everything that goes from one chunk to the next. notes: of matches, by window."""
 
     measures: Store = field(default_factory=dict)
-    notes: Store = field(default_factory=dict)
+    notes: dict[str, Held] = field(default_factory=dict)
+    crowds: Crowds = field(default_factory=dict)
     state: ColumnState = field(default_factory=ColumnState)
 
 
 class Judging:
-    """Judges chunks, in order. every: each exchange one by one, so that all of its record is known."""
+    """Judges chunks, in order. every: each exchange one by one, so that all of its record is known. most: keys of a window."""
 
-    def __init__(self, policy: Policy, catalogue: Catalogue, mode: Mode, fail: FailModes | None, every: bool = False) -> None:
+    def __init__(
+        self, policy: Policy, catalogue: Catalogue, mode: Mode, fail: FailModes | None, every: bool = False,
+        most: int = MAX_KEYS,
+    ) -> None:  # fmt: skip
         self.catalogue, self.every = catalogue, every
         engine = Engine(under(policy, mode), catalogue)
         self.rules = engine.rules.rules
@@ -82,11 +91,11 @@ class Judging:
         self._fits(engine.policy)
         specs = {(rule.corroborate.within, rule.corroborate.per): rule.corroborate for rule in self.rules if rule.corroborate}
         families = sorted({rule.family for rule in self.rules})
-        self._issued = {self.catalogue[name].issued_as for measure in self.asking for name in measure.per} - {""}
+        self.issuing = {label: found for label, one in self.measures.items() if (found := issuing(one, catalogue))}
         self.notings: list[Noting] = [
             (spec, family, enforced) for spec in specs.values() for family in families for enforced in (True, False)
         ]
-        self.memory = Memory()
+        self.memory = Memory(state=ColumnState(most))
         self.identity = ""
         self.known: dict[int, tuple[Outcome, bool]] = {}
         self._policy, self._mode, self._fail = policy, mode, fail
@@ -108,7 +117,12 @@ class Judging:
     @property
     def asking(self) -> list[Measure]:
         """The measures that depend on requests alone."""
-        return [measure for measure in self.measures.values() if not measure.settled]
+        return [one for label, one in self.measures.items() if not one.settled and label not in self.issuing]
+
+    @property
+    def depending(self) -> dict[str, Measure]:
+        """Those that depend on answers, too, by label."""
+        return {label: one for label, one in self.measures.items() if one.settled or label in self.issuing}
 
     def judge(self, chunk: Chunk, records: Records, measured: Readings | None = None) -> Iterator[Judged]:
         """A chunk, in one part or several. measured: the readings of `asking` by label, where others read them.
@@ -117,54 +131,90 @@ class Judging:
         """
         if "failed" in chunk.arrays and chunk.arrays["failed"].null_count < chunk.size:
             raise NotInColumnsError("records of providers that failed")
-        if told := [name for name in sorted(self._issued & chunk.arrays.keys()) if chunk.arrays[name].null_count < chunk.size]:
-            raise NotInColumnsError(f"{told[0]}, under whose values measures count what answers issued")
-        readings = {**(measured or {})}
-        for measure in self.asking if measured is None else ():
-            kept = self.memory.measures.get(measure.label) or Kept(Capped(measure.window))
-            readings[measure.label], self.memory.measures[measure.label] = read(
-                measure, chunk, chunk.asked, kept, self.memory.state.max_keys
-            )
+        memory, most = self.memory, self.memory.state.max_keys
+        reading = Measures(self.asking if measured is None else [], memory.measures, memory.crowds, most)
+        readings = {**(measured or {}), **reading.read(chunk)}
+        memory.crowds = crowded(reading.crowds, self._windows(chunk, reading.windows), most)
         yield from self._settled(chunk, readings, records)
+
+    def _windows(self, chunk: Chunk, counted: set[tuple[str, int]]) -> Iterator[tuple[str, Spans, Window]]:
+        """The windows that depend on answers, each with its key in words. counted: whose keys are counted already."""
+        windows = [(one.per, one.window) for one in self.measures.values() if one.settled]
+        windows += [(spec.per, spec.notes[family, enforced].window) for spec, family, enforced in self.notings]
+        for per, window in windows:
+            if (told_of(per), window.length) not in counted:
+                yield told_of(per), chunk.spans(per, window.length), window
+        for label, pairs in self.issuing.items():
+            measure = self.measures[label]
+            every = Issued(
+                chunk, measure.per, pairs, np.ones(chunk.size, np.bool_)
+            )  # as if all were answered: at least as many
+            yield f"{told_of(measure.per)}, issued", every.spans(measure.window.length), measure.window
 
     def _settled(self, chunk: Chunk, readings: dict[str, Reading], records: Records) -> Iterator[Judged]:
         """Rounds until what was assumed of refusals is what is found; a chunk that takes too many is halved."""
         assumed, last = np.zeros(chunk.size, np.int64), None
         for _ in range(_ROUNDS):
-            turn = _Turn(self, chunk, readings, assumed)
+            turn = _Turn(self, chunk, readings, assumed, last)
             if last is not None and not self.every and np.array_equal(last.classes, turn.classes):
                 turn.take_over(last)
             else:
                 turn.run(records)
-            if not turn.depends or np.array_equal(assumed, turn.refusals):
+            if not self.depending or np.array_equal(assumed, turn.refusals):
                 self.memory = turn.after
                 yield turn.judged
                 return
             assumed, last = turn.refusals, turn
         half = chunk.size // 2
         for rows in (slice(0, half), slice(half, chunk.size)):
-            yield from self._settled(chunk.part(rows), {label: _part(one, rows) for label, one in readings.items()}, records)
+            yield from self._settled(chunk.part(rows), {label: one.only(rows) for label, one in readings.items()}, records)
 
 
 class _Turn:
-    """One round over a chunk. refusals: the status that each row is assumed to be refused with, 0 for none."""
+    """One round over a chunk. refusals: the status that each row is assumed to be refused with, 0 for none.
 
-    def __init__(self, judging: Judging, chunk: Chunk, readings: dict[str, Reading], assumed: Ints) -> None:
-        self.judging, self.chunk = judging, chunk
+    last: the round before, of which everything is taken over that reads the same.
+    """
+
+    def __init__(self, judging: Judging, chunk: Chunk, readings: dict[str, Reading], assumed: Ints, last: _Turn | None) -> None:
+        self.judging, self.chunk, self._last = judging, chunk, last
         before = judging.memory
-        self.after = Memory({**before.measures}, {**before.notes}, before.state)
-        self.depends = any(measure.settled for measure in judging.measures.values())
+        self.after = Memory({**before.measures}, {**before.notes}, before.crowds, before.state)
         self.readings = {**readings}
-        over = chunk.over(_answers(chunk, assumed)) if self.depends else chunk.asked
-        for label, measure in judging.measures.items():
-            if measure.settled:
-                kept = before.measures.get(label) or Kept(Capped(measure.window))
-                self.readings[label], self.after.measures[label] = read(measure, chunk, over, kept, before.state.max_keys)
-        self.ended = Ended(judging.rules, chunk, self.readings)
+        self._read: dict[str, Asked] = {}
+        self._issued: dict[str, Issued] = {}
+        if judging.depending:
+            over, answered = chunk.over(answers(chunk, assumed)), (assumed == 0) & ~turned_away(chunk)
+            for label, measure in judging.depending.items():
+                self._depending(label, measure, over, answered)
+        self.ended = self._ended()
         self.seen = {noting: self._noted(noting, before) for noting in judging.notings}
+        self._last = None
         self.classes = told_apart(self.ended, self.seen, judging.limits)
         self.refusals: Ints = np.zeros(chunk.size, np.int64)
         self.judged = Judged(chunk, self.refusals, [], {})
+
+    def _depending(self, label: str, measure: Measure, over: Seen, answered: Bools) -> None:
+        """Read a measure that depends on answers."""
+        before, last, issued = self.judging.memory, self._last, None
+        if label in self.judging.issuing:
+            issued = Issued(self.chunk, measure.per, self.judging.issuing[label], answered)
+            if last is not None and issued.same(last._issued[label]):
+                issued = last._issued[label]
+            self._issued[label] = issued
+        one = self._read[label] = asked(measure, self.chunk, self.chunk.asked if issued is not None else over, issued)
+        if last is not None and one.same(last._read[label]):
+            self.readings[label], self.after.measures[label] = last.readings[label], last.after.measures[label]
+            return
+        kept = before.measures.get(label) or Kept(Capped(measure.window))
+        self.readings[label], self.after.measures[label] = read(measure, one, self.chunk.size, kept)
+
+    def _ended(self) -> Ended:
+        """How rules end, where they do otherwise than in the round before."""
+        last = self._last
+        if last is not None and all(self.readings[label] is last.readings[label] for label in self._read):
+            return last.ended
+        return Ended(self.judging.rules, self.chunk, self.readings)
 
     def run(self, records: Records) -> None:
         """Judge one exchange of every class, and every exchange that takes from limits."""
@@ -211,7 +261,7 @@ class _Turn:
     def _one_by_one(self, rows: Ints, digests: dict[str, Reading], records: Records) -> dict[int, Outcome]:
         """Judge and settle some exchanges in order, on a copy of the limits."""
         judging, found = self.judging, dict[int, Outcome]()
-        self.after.state = state = deepcopy(judging.memory.state) if self.depends else judging.memory.state
+        self.after.state = state = deepcopy(judging.memory.state) if judging.depending else judging.memory.state
         gate = judging.gate(state)
         for block in range(0, len(rows), _BLOCK):
             places = rows[block : block + _BLOCK]
@@ -233,37 +283,17 @@ class _Turn:
     def _noted(self, noting: Noting, before: Memory) -> Reading:
         """How often a family's matches were noted under a key before each row."""
         spec, family, enforced = noting
-        window = spec.notes[family, enforced].window
+        window, last, where = spec.notes[family, enforced].window, self._last, self.ended.noted(family, enforced)
+        if last is not None and np.array_equal(where, last.ended.noted(family, enforced)):
+            self.after.notes[window.digest] = last.after.notes[window.digest]
+            return last.seen[noting]
+        held = before.notes.get(window.digest) or Held()
+        numbers = np.zeros(self.chunk.size, np.int64)
         spans = self.chunk.spans(spec.per, window.length)
         rows = spans.groups.rows
-        counted = Counted(self.ended.noted(family, enforced)[rows])
-        kept = before.notes.get(window.digest) or Kept(Capped(window))
-        found, held = totals(spans, counted, kept.held, late=True)
-        crowd = kept.crowd.joined(spans, window, before.state.max_keys)
-        self.after.notes[window.digest] = Kept(kept.capped, held, crowd=crowd)
-        numbers = np.zeros(self.chunk.size, np.int64)
-        numbers[rows] = found
+        numbers[rows], self.after.notes[window.digest] = totals(spans, Counted(where[rows]), held, late=True)
         return Reading(numbers)
 
 
 def _parts(declared: Measure | Ratio) -> tuple[Measure, ...]:
     return (declared.over, declared.under) if isinstance(declared, Ratio) else (declared,)
-
-
-def _part(reading: Reading, rows: slice) -> Reading:
-    known = None if reading.known is None else reading.known[rows]
-    return Reading(reading.numbers[rows], known, None if reading.capped is None else reading.capped[rows])
-
-
-def _answers(chunk: Chunk, assumed: Ints) -> dict[str, pa.Array]:
-    """What answers say where requests were refused with these statuses: of those nothing else, and nothing an upstream said."""
-    ends = chunk.fact("end")
-    turned_away = np.array([*[end == End.REFUSED for end in ends.distinct], False], np.bool_)[ends.codes]
-    found = {}
-    for fact in ANSWERED.values():
-        column = chunk.fact(fact)
-        told, numbers = column.known & ~turned_away & (assumed == 0), column.numbers
-        if fact == "status":
-            told, numbers = told | (assumed != 0), np.where(assumed != 0, assumed, numbers)
-        found[fact] = pa.array(numbers, pa.int64(), mask=~told)
-    return found

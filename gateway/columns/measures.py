@@ -6,38 +6,43 @@ requests count an exchange before they are read for it; those that speak of answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.columns.capped import Capped
 from gateway.columns.chunk import ANSWERED, Chunk, Seen
 from gateway.columns.conditions import TRUE, UNKNOWN
-from gateway.columns.crowds import Crowd
+from gateway.columns.crammed import Crammed, Full
+from gateway.columns.crowds import Crowds, crowded
 from gateway.columns.groups import Held, Spans
-from gateway.columns.values import Bools
-from gateway.columns.windows import Counted, Reading, distincts, divided, shares, totals
+from gateway.columns.issuing import Issued
+from gateway.columns.values import Bools, Ints
+from gateway.columns.windows import Counted, Reading, distincts, divided, kept_of, pairs_of, shares, totals
 from gateway.language.measures import Measure, Ratio
 from gateway.signals import Catalogue
-from gateway.state.limits import MAX_KEYS
 from gateway.state.operations import Count
 
 
 @dataclass(slots=True)
 class Kept:
-    """What one measure holds of the chunks before: values or counts, the whole of a share, and keys counted one by one.
+    """What one measure holds of the chunks before: values or counts, the whole of a share, what went past the cap.
 
-    crowd: how many keys it has.
+    capped: keys counted one event at a time; full: keys that left distinct values out.
     """
 
     capped: Capped
     held: Held = field(default_factory=Held)
     whole: Held = field(default_factory=Held)
-    crowd: Crowd = field(default_factory=Crowd)
+    full: Full = field(default_factory=Full)
 
 
 Store = dict[str, Kept]
+_SMALL: Final = 2**31
 
 
 def unfit(measures: Iterable[Measure], catalogue: Catalogue) -> list[str]:
@@ -50,31 +55,93 @@ def unfit(measures: Iterable[Measure], catalogue: Catalogue) -> list[str]:
     return found
 
 
-def read(measure: Measure, chunk: Chunk, seen: Seen, kept: Kept, most: int = MAX_KEYS) -> tuple[Reading, Kept]:
-    """The readings of every row, and what is held after the chunk; what was held before stays as it was.
+@dataclass(slots=True)
+class Asked:
+    """What a measure is to be read for: a group of rows, and what is counted of them. rows: theirs in the chunk.
 
-    most: keys that the state keeps. Raises NotInColumnsError where it might have pushed one out.
+    own: which of them are read; the others are what answers issued. missed: where, in the chunk, what would be counted is not
+    recorded.
     """
-    spans = chunk.spans(measure.per, measure.window.length)
-    crowd = kept.crowd.joined(spans, measure.window, most)
-    counted, late = _counted(measure, spans, seen), measure.settled
-    reading, after = _KINDS[measure.window.kind](spans, counted, kept, late)
-    after.capped.let_go(spans.last)
-    after.crowd = crowd
-    rows, size = spans.groups.rows, chunk.size
-    numbers = np.zeros(size, reading.numbers.dtype)
+
+    spans: Spans
+    counted: Counted
+    rows: Ints
+    own: Bools | None = None
+    missed: Bools | None = None
+
+    def same(self, other: Asked) -> bool:
+        """Whether a measure reads the same for both."""
+        ours, theirs = self.counted, other.counted
+        return (
+            self.spans is other.spans
+            and np.array_equal(ours.where, theirs.where)
+            and ours.codes is theirs.codes
+            and (ours.weights is theirs.weights or np.array_equal(ours.weights, theirs.weights))  # type: ignore[arg-type]
+        )
+
+
+def asked(measure: Measure, chunk: Chunk, seen: Seen, issued: Issued | None = None) -> Asked:
+    """What a measure counts of a chunk. issued: of one that counts what answers issue, too."""
+    spans = chunk.spans(measure.per, measure.window.length) if issued is None else issued.spans(measure.window.length)
+    rows, own = spans.groups.rows, None
+    if issued is not None:
+        rows, own = issued.rows[rows], issued.own[rows]
+    return Asked(spans, _counted(measure, rows, seen), rows, own, _misses(measure, chunk))
+
+
+def read(measure: Measure, asked: Asked, size: int, kept: Kept) -> tuple[Reading, Kept]:
+    """The readings of every row of a chunk of a size, and what is held after it; what was held before stays as it was."""
+    reading, after = _KINDS[measure.window.kind](asked.spans, asked.counted, kept, measure.settled)
+    after.capped.let_go(asked.spans.last)
+    rows = asked.rows
+    if asked.own is not None:
+        rows, reading = rows[asked.own], reading.only(asked.own)
+    numbers = np.zeros(size, _narrow(reading.numbers))
     numbers[rows] = reading.numbers
     known = None
     if len(rows) < size or reading.known is not None:
         known = np.zeros(size, np.bool_)
         known[rows] = True if reading.known is None else reading.known
-    if (missed := _misses(measure, chunk)) is not None:
-        known = ~missed if known is None else known & ~missed
+    if asked.missed is not None:
+        known = ~asked.missed if known is None else known & ~asked.missed
     capped = None
     if reading.capped is not None:
         capped = np.zeros(size, np.bool_)
         capped[rows] = reading.capped
     return Reading(numbers, known, capped), after
+
+
+class Measures:
+    """Some measures on requests, read chunk by chunk. store: what they hold; crowds: their keys; most: how many are kept."""
+
+    def __init__(self, measures: Sequence[Measure], store: Store, crowds: Crowds, most: int) -> None:
+        self.measures = sorted(measures, key=lambda one: (one.per, one.window.length))
+        self.store, self.crowds, self._most = store, crowds, most
+
+    def read(self, chunk: Chunk) -> dict[str, Reading]:
+        """The readings of the next chunk, by label. Raises NotInColumnsError where the state might have pushed a key out."""
+        found = {}
+        for per, alike in groupby(self.measures, lambda one: one.per):
+            measures = list(alike)
+            spans = [(told_of(per), chunk.spans(per, one.window.length), one.window) for one in measures]
+            self.crowds = crowded(self.crowds, spans, self._most)
+            for measure in measures:
+                kept = self.store.get(measure.label) or Kept(Capped(measure.window))
+                wanted = asked(measure, chunk, chunk.asked)
+                found[measure.label], self.store[measure.label] = read(measure, wanted, chunk.size, kept)
+            del spans
+            chunk.let_go(per)  # groups of rows take more memory than all else
+        return found
+
+    @property
+    def windows(self) -> set[tuple[str, int]]:
+        """Of which windows the keys are counted here."""
+        return {(told_of(one.per), one.window.length) for one in self.measures}
+
+
+def told_of(per: Sequence[str]) -> str:
+    """A key in words."""
+    return " and ".join(per)
 
 
 def _misses(measure: Measure, chunk: Chunk) -> Bools | None:
@@ -96,16 +163,24 @@ def _either(rows: Iterable[Bools], size: int) -> Bools:
     return found
 
 
-def _counted(measure: Measure, spans: Spans, seen: Seen) -> Counted:
-    rows = spans.groups.rows
-    where = np.ones(len(rows), np.bool_) if measure.where is None else seen.truths.of(measure.where)[rows] == TRUE
+def _narrow(numbers: npt.NDArray[np.generic]) -> npt.DTypeLike:
+    """Half as many bytes for whole numbers that find place in them."""
+    if not np.issubdtype(numbers.dtype, np.integer) or not len(numbers):
+        return numbers.dtype
+    return np.int32 if int(numbers.min()) > -_SMALL and int(numbers.max()) < _SMALL else np.int64
+
+
+def _counted(measure: Measure, rows: Ints, seen: Seen) -> Counted:
+    where = np.ones(len(rows), np.bool_) if measure.where is None else (seen.truths.of(measure.where) == TRUE)[rows]
     if measure.of is None:
         return Counted(where)
     column = seen.column(measure.of)
-    where = where & column.known[rows]
+    if not column.known.all():
+        where = where & column.known[rows]
     if measure.window.kind in (Count.SUM, Count.QUANTILE):
         return Counted(where, weights=column.numbers[rows].astype(np.int64))
-    return Counted(where, codes=column.codes[rows], hashes=column.hashes)
+    hashes, ranks = column.ranks
+    return Counted(where, codes=ranks[rows], hashes=hashes)
 
 
 def _total(spans: Spans, counted: Counted, kept: Kept, late: bool) -> tuple[Reading, Kept]:
@@ -114,36 +189,45 @@ def _total(spans: Spans, counted: Counted, kept: Kept, late: bool) -> tuple[Read
 
 
 def _distinct(spans: Spans, counted: Counted, kept: Kept, late: bool) -> tuple[Reading, Kept]:
-    found, held = distincts(spans, counted, kept.held, late)
-    reading, capped = Reading(found), kept.capped
-    gids = capped.needs(spans, np.unique(spans.groups.gid[found > capped.window.cap]).tolist())
-    if gids:
-        capped = capped.copy() if late else capped
-        rows, numbers, least = capped.see(spans, gids, counted, kept.held, late)
-        found[rows] = numbers.astype(np.int64)
-        reading.capped = np.zeros(len(found), np.bool_)
-        reading.capped[rows] = least == 1
-    return reading, Kept(capped, held)
+    before, cap = kept.held.since(spans.first), kept.capped.window.cap
+    pairs = pairs_of(spans, counted, before)
+    found = distincts(spans, pairs, late)
+    held = kept_of(spans, pairs, before, np.flatnonzero(pairs.last))
+    until, capped = kept.full.of(spans), None
+    if until.any():
+        capped = until[spans.groups.gid] > spans.slices
+    reached = distincts(spans, pairs, late=False) if late else found  # the last of a key counts, too, though nobody reads it
+    over = np.flatnonzero(reached > cap)
+    if len(over):
+        gids = np.unique(spans.groups.gid[over], return_index=True)[0]
+        crammed = Crammed(spans, gids, counted, before, cap, until)
+        capped = np.zeros(len(found), np.bool_) if capped is None else capped
+        found[crammed.rows], capped[crammed.rows] = crammed.read(late)
+        until[gids] = crammed.until
+        held = crammed.held(held)
+    return Reading(found, capped=capped), Kept(kept.capped, held, full=kept.full.after(spans, until))
 
 
 def _share(spans: Spans, counted: Counted, kept: Kept, late: bool) -> tuple[Reading, Kept]:
-    most, held = shares(spans, counted, kept.held, late)
+    before = kept.held.since(spans.first)
+    pairs = pairs_of(spans, counted, before, weighed=True)
+    most, held = shares(spans, pairs, before, late)
     whole, all_held = totals(spans, Counted(counted.where), kept.whole, late)
-    different = distincts(spans, counted, kept.held, late)[0]
+    different = distincts(spans, pairs, late=False)
     numbers, known = divided(most, whole)
     capped = kept.capped
-    gids = capped.needs(spans, np.unique(spans.groups.gid[different > capped.window.cap]).tolist())
+    gids = capped.needs(spans, np.unique(spans.groups.gid[different > capped.window.cap], return_index=True)[0].tolist())
     if gids:
         capped = capped.copy() if late else capped
-        rows, told, _ = capped.see(spans, gids, counted, kept.held, late)
+        rows, told = capped.see(spans, gids, counted, kept.held, late)
         numbers[rows], known[rows] = told, ~np.isnan(told)
     return Reading(numbers, known), Kept(capped, held, all_held)
 
 
 def _quantile(spans: Spans, counted: Counted, kept: Kept, late: bool) -> tuple[Reading, Kept]:
     capped = kept.capped.copy() if late else kept.capped
-    gids = np.unique(spans.groups.gid).tolist()
-    rows, told, _ = capped.see(spans, gids, counted, kept.held, late)
+    gids = np.flatnonzero(np.diff(spans.groups.starts)).tolist()
+    rows, told = capped.see(spans, gids, counted, kept.held, late)
     numbers, known = np.zeros(len(spans.place), np.int64), np.zeros(len(spans.place), np.bool_)
     known[rows] = ~np.isnan(told)
     numbers[rows] = np.nan_to_num(told).astype(np.int64)

@@ -21,8 +21,9 @@ from gateway.replay.parquet import arrow_type, lists, opened
 from gateway.signals import Catalogue
 from gateway.values import Type
 
-SIZE: Final = 2**18
+SIZE: Final = 2**20
 _NEVER: Final = 2**63 - 1
+_END: Final = -1
 
 
 class Records:
@@ -48,14 +49,12 @@ class Records:
         """The chunks after the first `skip` of them. Raises RecordError where a file is broken or out of order."""
         for number, table in enumerate(self._merged()):
             if number >= skip:
-                yield Chunk(
-                    {name: table.column(name).combine_chunks() for name in table.column_names}, self.catalogue, self.kept
-                )
+                columns = {name: _whole(table.column(name)) for name in table.column_names}
+                yield Chunk(columns, self.catalogue, self.kept)
 
     def exchanges(self, chunk: Chunk, rows: Ints) -> list[Exchange]:
         """The exchanges of some rows of a chunk. Raises RecordError."""
-        places = pa.array(rows)
-        batch = pa.table({name: array.take(places) for name, array in chunk.arrays.items()})
+        batch = _taken(pa.table(dict(chunk.arrays)), rows)
         files = batch.column(FILE).to_pylist()
         names = [name for name in batch.column_names if name != FILE]
         held = [{*kept} for kept in self.kept]
@@ -90,12 +89,8 @@ class Records:
         """The tables of one file, checked to be in order of time."""
         name, before, number = self.names[place], None, 0
         try:
-            for batch in self._files[place].iter_batches(self.size, columns=self.kept[place]):
-                table = (
-                    pa.Table.from_batches([batch])
-                    .cast(self._schemas[place])
-                    .append_column(FILE, pa.array(np.full(batch.num_rows, place, np.int32)))
-                )
+            for read in _read(self._files[place], self.kept[place], self.size):
+                table = read.cast(self._schemas[place]).append_column(FILE, pa.array(np.full(len(read), place, np.int32)))
                 at = _at(table)
                 back = np.flatnonzero(np.diff(at, prepend=at[0] if before is None else before) < 0)
                 if len(back):
@@ -105,6 +100,42 @@ class Records:
                 yield table
         except pa.ArrowException as error:
             raise RecordError(Place(name, number + 1, 1), f"the file is broken from here: {error}") from None
+
+
+def _read(file: pq.ParquetFile, columns: list[str], size: int) -> Iterator[pa.Table]:
+    """The rows of a file, at most so many at a time: whole row groups as far as may be, which are read in half the time."""
+    lot, rows = list[int](), 0
+    for group in [*range(file.num_row_groups), _END]:
+        many = size if group == _END else file.metadata.row_group(group).num_rows
+        if lot and rows + many > size:
+            yield pa.concat_tables([file.read_row_group(one, columns) for one in lot])
+            lot, rows = [], 0
+        if group != _END and many > size:
+            yield from (pa.Table.from_batches([batch]) for batch in file.iter_batches(size, [group], columns))
+        elif group != _END and many:
+            lot, rows = [*lot, group], rows + many
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column in one piece; with several dictionaries it stays as it is, because to join them costs more than all else."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return column if pa.types.is_dictionary(column.type) else column.combine_chunks()
+
+
+def _taken(table: pa.Table, rows: Ints) -> pa.Table:
+    """Some rows (in any order) of a table whose columns may have several dictionaries."""
+    parts, order, before = [], [], 0
+    for batch in table.to_batches():
+        here = np.flatnonzero((rows >= before) & (rows < before + len(batch)))
+        if len(here):
+            parts.append(pa.Table.from_batches([batch.take(pa.array(rows[here] - before))]))
+            order.append(here)
+        before += len(batch)
+    if not parts:
+        return table.slice(0, 0)
+    places = np.argsort(np.concatenate(order))
+    return _joined(parts).take(pa.array(places)) if len(parts) > 1 else parts[0]
 
 
 def _named(file: pq.ParquetFile) -> list[str]:

@@ -15,6 +15,7 @@ from gateway.readings import rule_values
 from gateway.replay.exchange import Exchange
 from gateway.report.observed import NOBODY, Observed
 from gateway.signals import NOT_RECORDED, Catalogue
+from gateway.state.limits import MAX_KEYS
 from gateway.state.memory import MemoryState
 from gateway.values import Failed, Missing
 
@@ -48,8 +49,9 @@ def replay(
     catalogue: Catalogue,
     mode: Mode = Mode.ENFORCE,
     fail: FailModes | None = None,
+    max_keys: int = MAX_KEYS,
 ) -> Iterator[Replayed]:
-    """Judge and settle every exchange at its recorded time, in the order given.
+    """Judge and settle every exchange at its recorded time, in the order given. max_keys: that the state keeps of each window.
 
     A recorded answer is kept only where the request is let through now: a refused request has no upstream's answer.
     """
@@ -58,7 +60,7 @@ def replay(
     def ids(facts: Facts) -> str:
         return identity
 
-    gate = Gate(policy, catalogue, state=MemoryState(), mode=mode, fail=fail, ids=ids, timer=lambda: 0)
+    gate = Gate(policy, catalogue, state=MemoryState(max_keys), mode=mode, fail=fail, ids=ids, timer=lambda: 0)
     for exchange in exchanges:
         identity = exchange.id
         judgement = gate.judge(exchange.facts)

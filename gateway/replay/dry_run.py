@@ -25,6 +25,7 @@ from gateway.replay.sources import Reader
 from gateway.report.counts import Counts
 from gateway.report.labels import Labels
 from gateway.sections import LARGEST_BODY
+from gateway.state.limits import MAX_KEYS
 from gateway.web.intake import Intake
 
 
@@ -45,21 +46,22 @@ def dry_run(
     on_error: Callable[[RecordError], None] | None = None,
     opened: Callable[[bytes], bytes] = bytes,
     fields: Fields = DEFAULTS,
+    max_keys: int = MAX_KEYS,
 ) -> tuple[Counts, Reader]:
     """Replay record files through a policy; what was counted, and the reader with its counts.
 
     decisions: where to write one audit record per exchange. against: another policy that judges the same exchanges with a state
     of its own; the report then tells the difference. warm_up: for how long (µs) from the first exchange on they are judged and
     counted by measures and limits, but not reported.
-    fields: of access logs. pictured: whether to gather what a page shows. Raises RecordError for a
-    file that cannot be opened.
+    fields: of access logs. pictured: whether to gather what a page shows. max_keys: that the state keeps of each window.
+    Raises RecordError for a file that cannot be opened.
     """
     reader = Reader(Intake(registry, hash_key, largest), registry.signals, on_error, opened, fields)
     counts, ends = Counts.of(policy, labels, against, pictured), None
     with decisions.open("wb") if decisions else nullcontext() as out:
         judging = [policy] if against is None else [policy, against]
         played = tee(_shown(reader.exchanges(names)), len(judging))
-        runs = [replay(one, by, registry.signals, mode, fail) for one, by in zip(played, judging, strict=True)]
+        runs = [replay(one, by, registry.signals, mode, fail, max_keys) for one, by in zip(played, judging, strict=True)]
         for here, *there in zip(*runs, strict=True):
             if out is not None:  # first of all: reports look at more signals than were needed
                 out.write(line(entry_of(here)))

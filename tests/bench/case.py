@@ -38,6 +38,7 @@ from gateway.simulate.table import DAY
 from gateway.simulate.traffic import Traffic
 from tests.bench.corpus import HASH_KEY, RULES, registry
 
+KEYS = 4_000_000  # of each window, so that none of the whole case is forgotten
 LABELS = ("throttle", "verify", "deny")
 
 
@@ -62,6 +63,8 @@ class Seen:
 
     def code(self, what: str, values: Any) -> Any:
         """Small numbers for texts: of a column of Arrow with a dictionary, one look at each different one."""
+        if isinstance(values, pa.ChunkedArray):
+            return np.concatenate([self.code(what, part) for part in values.chunks])
         if isinstance(values, pa.DictionaryArray):
             numbers = np.append(self.code(what, values.dictionary.to_pylist()), self.code(what, [""]))
             return numbers[np.asarray(values.indices.fill_null(len(numbers) - 1))]
@@ -81,7 +84,7 @@ class Seen:
 def in_events(file: Path, seen: Seen, signals: Registry) -> None:
     """One exchange after the other."""
     rows: list[tuple[Any, ...]] = []
-    for one in replay(exchanges(str(file), signals.signals), seen.policy, signals.signals, Mode.ENFORCE):
+    for one in replay(exchanges(str(file), signals.signals), seen.policy, signals.signals, Mode.ENFORCE, max_keys=KEYS):
         bits, action, names = seen.told(one.judgement.outcome)
         get = one.judgement.view.get
         seen.rules[one.exchange.scenario or ""].update(names)
@@ -94,7 +97,7 @@ def in_events(file: Path, seen: Seen, signals: Registry) -> None:
 def in_columns(file: Path, seen: Seen, signals: Registry) -> None:
     """Many at once."""
     records = Records([str(file)], signals.signals, named(seen.policy, signals.signals))
-    judging = Judging(seen.policy, signals.signals, Mode.ENFORCE, None)
+    judging = Judging(seen.policy, signals.signals, Mode.ENFORCE, None, most=KEYS)
     for chunk in records.chunks():
         for judged in judging.judge(chunk, records):
             part = judged.chunk
@@ -115,7 +118,7 @@ def in_columns(file: Path, seen: Seen, signals: Registry) -> None:
 
 
 def _encoded(column: Any) -> Any:
-    return column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
 def count(seen: Seen, scenario: Any, classes: Any, outcomes: list[tuple[int, str, tuple[str, ...]]]) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.columns.dry_run import Asked, dry_run
 from gateway.decision import Mode
-from gateway.errors import NotInColumnsError, Place
+from gateway.errors import Place
 from gateway.facts import Answer, Facts, Usage
 from gateway.language.policy import Policy
 from gateway.registry import load
@@ -84,20 +83,48 @@ rules:
     when: {owners: {gte: 2}}
     then: {action: tag, tag: spread}
     mode: enforce
+
+
+  - id: own.crowded
+    title: Much of one that was issued
+    family: volume
+    owner: tests
+    measures: {calls: {count: true, per: [account.id, prompt.signature], window: 8s}}
+    when: {calls: {gte: 2}}
+    then: {action: deny}
+    public: {code: own-crowded, message: "Too often."}
+    mode: enforce
 """
+_WORDS = st.sampled_from(["one", "two", "three"])
+_CALLS = st.tuples(st.sampled_from("ab"), st.none() | _WORDS, st.none() | st.frozensets(_WORDS, max_size=2), st.integers(0, 3))
 
 
-@pytest.mark.parametrize("every", [False, True], ids=["counted", "recorded"])
-def test_what_answers_issued_is_left_to_the_event_engine(tmp_path: Path, every: bool) -> None:
-    """The account that an answer issued something to counts under it, though it never handed it back."""
-    file, rows = tmp_path / "x.parquet", []
-    for number, (account, back, issued) in enumerate([("a", None, frozenset({"one"})), ("b", "one", None)]):
-        facts = Facts(START + number * SECOND, recorded={"account.id": account, "prompt.signature": back or Missing("none")})
-        answer = Answer(200, recorded={"response.issued": issued or Missing("none")})
+def issuing(calls: Sequence[tuple[str, str | None, frozenset[str] | None, int]], file: Path) -> Path:
+    """Compact records of calls: whose, what they hand back, what their answers issue, how long (s) after the one before."""
+    at, rows = START, []
+    for number, (account, back, issued, after) in enumerate(calls):
+        at += after * SECOND
+        facts = Facts(at, recorded={"account.id": account, "prompt.signature": back or Missing("none")})
+        answer = Answer(200, recorded={"response.issued": Missing("none") if issued is None else issued})
         rows.append(row_of(Exchange(Place("-"), f"{number:032x}", facts, answer), CATALOGUE))
     with Writer(file, shape(columns_of(CATALOGUE), CATALOGUE)) as out:
         out.rows(rows)
-    counts, _ = by_events([str(file)], policy(ISSUED), REGISTRY)
-    assert counts.report.outcomes["tag"] == 1
-    with pytest.raises(NotInColumnsError, match=r"response\.issued"):
-        dry_run([str(file)], Asked(policy(ISSUED), CATALOGUE), tmp_path / "out" if every else None)
+    return file
+
+
+def test_the_account_that_something_was_issued_to_counts_though_it_never_handed_it_back(tmp_path: Path) -> None:
+    file = issuing([("a", None, frozenset({"one"}), 0), ("b", "one", None, 1)], tmp_path / "x.parquet")
+    ours, theirs = both(policy(ISSUED), file, 1)
+    assert ours["outcomes"]["tag"] == theirs["outcomes"]["tag"] == 1
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(calls=st.lists(_CALLS, min_size=1, max_size=40), size=st.sampled_from([1, 7, 1_000]))
+def test_what_answers_issue_counts_as_by_events(calls: list[Any], size: int, tmp_path: Path) -> None:
+    """Refused calls have no answers, so what is issued depends on what is decided."""
+    file, ours, theirs = issuing(calls, tmp_path / "x.parquet"), tmp_path / "ours", tmp_path / "theirs"
+    told = both(policy(ISSUED), file, size)
+    assert json.dumps(told[0]) == json.dumps(told[1])
+    by_events([str(file)], policy(ISSUED), REGISTRY, decisions=theirs)
+    dry_run([str(file)], Asked(policy(ISSUED), CATALOGUE), ours, size=size)
+    assert ours.read_bytes() == theirs.read_bytes()

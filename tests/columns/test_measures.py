@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.columns.capped import Capped
 from gateway.columns.chunk import Chunk, blank
-from gateway.columns.measures import Kept, read
+from gateway.columns.measures import Measures
 from gateway.errors import NotInColumnsError
 from gateway.facts import Answer, Facts
 from gateway.language.measures import Counting, Measure, measure_of
@@ -72,11 +72,10 @@ def chunk_of(rows: list[Row]) -> Chunk:
 
 def by_columns(measure: Measure, rows: list[Row], size: int, most: int = MAX_KEYS) -> list[object]:
     """The readings of every row, worked out in chunks of a size. most: keys that the state keeps."""
-    kept, found = Kept(Capped(measure.window)), list[object]()
+    measures, found = Measures([measure], {}, {}, most), list[object]()
     for first in range(0, len(rows), size):
         chunk = chunk_of(rows[first : first + size])
-        reading, kept = read(measure, chunk, chunk.asked, kept, most)
-        found += reading.at(range(chunk.size))
+        found += measures.read(chunk)[measure.label].at(np.arange(chunk.size))
     return found
 
 
