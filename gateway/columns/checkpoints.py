@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.columns.dry_run import Asked, Run
 
 FORMAT: Final = "sluicegate checkpoint 1"
-_ASKED: Final = ("policy", "labels")  # of a report: what whoever goes on has, too
+_ASKED: Final = ("policy", "labels", "_declared")  # of a report: what whoever goes on has, too
 
 
 def question(names: Sequence[str], asked: Asked, size: int, every: bool) -> str:

@@ -19,7 +19,7 @@ from gateway.registry import load
 from gateway.replay.compact import columns_of, row_of
 from gateway.replay.dry_run import dry_run as by_events
 from gateway.replay.exchange import Exchange
-from gateway.replay.parquet import Writer, shape
+from gateway.replay.parquet import ROWS, Writer, shape
 from gateway.values import SECOND, Failed, Missing
 from tests import strategies as world
 from tests.judging import CATALOGUE, START, policy
@@ -28,8 +28,8 @@ REGISTRY = load({"identity": {"hash_key": b"a key of the tests' own"}})
 Sent = world.Sent
 
 
-def written(sent: Sequence[Sent], file: Path) -> Path:
-    """A file of compact records of some exchanges."""
+def written(sent: Sequence[Sent], file: Path, group: int = ROWS) -> Path:
+    """A file of compact records of some exchanges, so many to a row group, each of which has dictionaries of its own."""
     at, rows = START, []
     for number, one in enumerate(sent):
         at += one.after * SECOND
@@ -38,7 +38,7 @@ def written(sent: Sequence[Sent], file: Path) -> Path:
         label = ("distill", "product", None)[number % 3]
         rows.append(row_of(Exchange(Place("-"), f"{number:032x}", facts, Answer(one.status, Usage(1, 2)), label), CATALOGUE))
     with Writer(file, shape(columns_of(CATALOGUE), CATALOGUE)) as out:
-        out.rows(rows)
+        out.rows(rows, group)
     return file
 
 
@@ -55,7 +55,7 @@ def test_columns_decide_as_events(data: st.DataObject, tmp_path: Path) -> None:
     modes = (Mode.ENFORCE, Mode.SHADOW)
     packs = [data.draw(world.packs(name, modes)) for name in ("one", "two")]
     in_force = policy(*map(world.text, packs))
-    file = written(data.draw(world.exchanges()), tmp_path / "x.parquet")
+    file = written(data.draw(world.exchanges()), tmp_path / "x.parquet", data.draw(st.sampled_from([2, 5, ROWS])))
     ours, theirs = both(in_force, file, data.draw(st.sampled_from([3, 1_000])), data.draw(st.sampled_from(modes)))
     assert json.dumps(ours) == json.dumps(theirs)
 
