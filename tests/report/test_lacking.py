@@ -126,3 +126,16 @@ def test_missing_values_and_errors_are_causes_of_their_own() -> None:
     out = io.StringIO()
     show(found, Console(file=out, width=300))
     assert "error (1); missing (1): request.model" in out.getvalue()
+
+
+def test_records_that_lack_what_a_rule_reads_promote_nothing(tmp_path: Path) -> None:
+    """A hundred thousand lines of an access log show nothing of a rule on prompts."""
+    gate = "mode: shadow, gate: {max_upper_95: 1.0, min_benign_accounts: 1, min_days: 1}"
+    (tmp_path / "p.yaml").write_text(PACK.replace("mode: enforce", gate))
+    line = json.loads((SAMPLES / "nginx.jsonl").read_text().splitlines()[0]) | {"class": "chat"}
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "fields.yaml").write_text("nginx: {label: class}\n")
+    asked = [tmp_path / "log.jsonl", "--policy", tmp_path / "p.yaml", "--fields", tmp_path / "fields.yaml"]
+    tasks, routed = (CliRunner().invoke(main, ["promote", rule, *map(str, asked)]) for rule in ("r.tasks", "r.routed"))
+    assert "still needed: records that hold prompt.slots (exchanges without it: 1)" in tasks.stdout
+    assert (tasks.exit_code, "prompt.slots" in routed.stdout) == (1, False)
