@@ -3,5 +3,5 @@
 set -eu
 cd "$(dirname "$0")"
 . .ci/setup.sh
-set_up
+set_up demo
 exec .venv/bin/python examples/minimal/demo.py

@@ -7,5 +7,5 @@ system_package redis-server redis-server
 system_package initdb postgresql
 system_package curl curl
 system_package chromedriver chromium-driver # brings chromium with it
-set_up
+set_up requirements
 exec .venv/bin/python -m pytest -n auto --dist loadfile "$@"

@@ -31,9 +31,10 @@ find_python() {
     exit 1
 }
 
-set_up() {
-    stamp=.venv/installed-$(cat .ci/requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
-    [ -e "$stamp" ] && return
+stamp() { echo ".venv/installed-$1-$(cat ".ci/$1.lock" pyproject.toml | cksum | cut -d' ' -f1)"; }
+
+set_up() { # set_up LOCK: `requirements`, or the part of it that is `demo`
+    [ -e "$(stamp "$1")" ] || [ -e "$(stamp requirements)" ] && return
     python=$(find_python)
     say "setting up .venv ($($python --version))"
     rm -rf .venv
@@ -43,7 +44,7 @@ set_up() {
         as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
         "$python" -m venv .venv
     fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r ".ci/$1.lock"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-    touch "$stamp"
+    touch "$(stamp "$1")"
 }
