@@ -294,6 +294,6 @@ def _answer(answer: Answer) -> dict[str, Any]:
         entry["model"] = answer.model
     if usage := {name: value for name, value in zip(_USAGE, _used(answer.usage), strict=True) if value is not None}:
         entry["usage"] = usage
-    if answer.end is not End.COMPLETE:  # only then they say what the usage does not
+    if answer.end not in (End.COMPLETE, End.REFUSED):  # only then they say what the usage does not
         entry |= {name: count for name, count in (("events", answer.events), ("size", answer.size)) if count}
     return entry
