@@ -106,6 +106,10 @@ class Chunk:
         """Whether a row's file has no column for a signal that records hold."""
         return held(self.catalogue[name]) and name not in self._files[self.arrays[FILE][row].as_py()]
 
+    def misses(self, row: int, name: str) -> bool:
+        """Whether a row's file says that there is none of a signal."""
+        return not self.asked.column(name).known[row] and not self.lacks(row, name)
+
     def groups(self, per: tuple[str, ...]) -> Groups:
         """The rows by the key that some signals make."""
         found = self._groups.get(per)

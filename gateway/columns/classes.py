@@ -7,7 +7,7 @@ were noted before; why a request could not be read. Two classes of n are taken f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -86,8 +86,8 @@ class Ended:
                 self.add(self._truths.leaf(leaf) if measured is None else tested(leaf, measured), unknown)
             else:
                 self._salt += 1
-            for name in sorted(resting_on(rule, leaf.name)):
-                self._unrecorded(name, unknown)
+            for per, signals in resting_on(rule, leaf.name):
+                self._unrecorded(per, sorted(signals), unknown)
         enforced, excepted = self._enforced(rule), self._excepted(rule)
         self.add(enforced, truth > 0)
         self.add(excepted, matched)
@@ -97,13 +97,16 @@ class Ended:
             self.add(self.chunk.asked.column(name).known, matched)
         return matched & (excepted == 0) if excepted.any() else matched, enforced
 
-    def _unrecorded(self, name: str, unknown: Bools) -> None:
-        """Tell unknown ends apart by whether a signal is recorded."""
-        lacking = self.chunk.unrecorded(name)
-        if lacking is None:
-            self._salt += 1
-        else:
-            self.add(lacking, unknown)
+    def _unrecorded(self, per: Sequence[str], signals: Sequence[str], unknown: Bools) -> None:
+        """Tell unknown ends apart by whether signals are recorded, and there is a key to count them by."""
+        lacking = [self.chunk.unrecorded(name) for name in signals]
+        some = any(rows is not None for rows in lacking)
+        keys = [self.chunk.asked.column(name).known if some else None for name in per]
+        for rows in (*lacking, *keys):
+            if rows is None:
+                self._salt += 1
+            else:
+                self.add(rows, unknown)
 
     def _enforced(self, rule: Rule) -> Bools:
         size = self.chunk.size

@@ -186,8 +186,11 @@ class Told:
     def _seen(self, row: int) -> Observed:
         account, org, label = _value(self._account, row, NOBODY), _value(self._org, row), _value(self._label, row)
         outcome = self._outcomes[self._ended[row]]
-        at, lacks = int(self._chunk.at[row]), partial(self._chunk.lacks, row)
-        return Observed(at, account, org, label, outcome, _untold, _untold, unrecorded=lacks)
+        chunk = self._chunk
+        lacks, misses = partial(chunk.lacks, row), partial(chunk.misses, row)
+        return Observed(
+            int(chunk.at[row]), account, org, label, outcome, _untold, _untold, unrecorded=lacks, missing=misses
+        )  # fmt: skip
 
 
 def _deed(outcome: Outcome) -> object:

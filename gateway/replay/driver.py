@@ -40,6 +40,7 @@ class Replayed:
             None if isinstance(org, (Missing, Failed)) else str(org), exchange.label, self.judgement.outcome, view.get,
             lambda rule: rule_values(rule, view, measured), self.answer,
             lambda name: exchange.facts.recorded is not None and view.get(name) == NOT_RECORDED,
+            lambda name: isinstance(found := view.get(name), Missing) and found != NOT_RECORDED,
         )  # fmt: skip
 
 

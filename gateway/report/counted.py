@@ -93,7 +93,7 @@ class Report:
         causes: set[str] = set()
         for end in outcome.decision.ends:
             rule = self.rules[end.rule]
-            if cause := rule.lacking.add(self._declared[end.rule], end, seen.unrecorded, times):
+            if cause := rule.lacking.add(self._declared[end.rule], end, seen.unrecorded, seen.missing, times):
                 causes.add(cause)
             rule.verdicts[str(end.verdict)] += times
             for name in end.missing:

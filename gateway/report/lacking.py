@@ -2,8 +2,9 @@
 
 An exchange has one cause for a rule, the first of `CAUSES` that there is. *Error*: a provider or a comparison broke. *Not
 recorded*: its record does not hold a signal that the rule reads, or that a measure of it counts or counts by, so that another
-source would be needed. *Missing*: every such signal was looked for, and some were not there, or a measure is known as «at
-least» only. On all other exchanges the rule was evaluated.
+source would be needed; what a measure counts is not asked where the record says that there is no key to count by. *Missing*:
+every such signal was looked for, and some were not there, or a measure is known as «at least» only. On all other exchanges
+the rule was evaluated.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.decision import RuleEnd, Verdict
 from gateway.language.measures import Ratio
 from gateway.language.policy import Rule
 
+Told = Callable[[str], bool]
 ERROR, NOT_RECORDED, MISSING = CAUSES = ("error", "not_recorded", "missing")
 
 
@@ -27,11 +29,17 @@ class Lacking:
     exchanges: Counter[str] = field(default_factory=Counter)
     signals: dict[str, Counter[str]] = field(default_factory=lambda: {cause: Counter() for cause in CAUSES})
 
-    def add(self, rule: Rule, end: RuleEnd, unrecorded: Callable[[str], bool], times: int) -> str | None:
-        """Count so many exchanges that ended alike. Their cause; None where the rule was evaluated."""
+    def add(self, rule: Rule, end: RuleEnd, unrecorded: Told, missing: Told, times: int) -> str | None:
+        """Count so many exchanges that ended alike. Their cause; None where the rule was evaluated.
+
+        unrecorded, missing: of a signal, whether its record does not hold it, and whether it says that there is none.
+        """
         if end.verdict not in _UNEVALUATED:
             return None
-        lacked = sorted({signal for name in end.missing for signal in resting_on(rule, name) if unrecorded(signal)})
+        looked_for = [pair for name in end.missing for pair in resting_on(rule, name)]
+        lacked = sorted(
+            {one for per, signals in looked_for if not any(map(missing, per)) for one in signals if unrecorded(one)}
+        )
         cause = ERROR if end.verdict is Verdict.ERROR else NOT_RECORDED if lacked else MISSING
         self.exchanges[cause] += times
         for name in {NOT_RECORDED: lacked, MISSING: end.missing}.get(cause, ()):
@@ -49,10 +57,10 @@ class Lacking:
 _UNEVALUATED: Final = (Verdict.UNKNOWN, Verdict.ERROR)
 
 
-def resting_on(rule: Rule, name: str) -> frozenset[str]:
-    """The signals that a name in a rule rests on."""
+def resting_on(rule: Rule, name: str) -> list[tuple[tuple[str, ...], frozenset[str]]]:
+    """The signals that a name in a rule rests on: those of each measure, after the ones that make its key."""
     declared = rule.measures.get(name)
     if declared is None:
-        return frozenset((name,))
+        return [((), frozenset((name,)))]
     parts = (declared.over, declared.under) if isinstance(declared, Ratio) else (declared,)
-    return frozenset(signal for part in parts for signal in (*part.per, *part.counts))
+    return [(part.per, frozenset((*part.per, *part.counts))) for part in parts]

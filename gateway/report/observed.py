@@ -19,7 +19,8 @@ class Observed(NamedTuple):
     at: µs since 1970. account: `NOBODY` where none is known. org: None where none is known. label: the record's own. signal:
     the value of a signal by its name (typed, `Missing` or `Failed`). values: what the names in a rule stand for, its measures
     included. An engine hands these two in as functions, because few exchanges are asked for few of them. answer: what the
-    caller was answered, or would have been. unrecorded: whether its record does not hold a signal, by its name.
+    caller was answered, or would have been. unrecorded: whether its record does not hold a signal, by its name; missing:
+    whether it says that there is none.
     """
 
     at: int
@@ -31,6 +32,7 @@ class Observed(NamedTuple):
     values: Callable[[Rule], Values]
     answer: Answer = Answer()
     unrecorded: Callable[[str], bool] = lambda name: False
+    missing: Callable[[str], bool] = lambda name: False
 
     def text(self, name: str) -> str | None:
         """The value of a signal as text; None where there is none."""
