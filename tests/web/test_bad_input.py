@@ -410,6 +410,7 @@ def test_a_stream_that_breaks_says_so(do: str, code: str, shaky: Gateway, client
     assert records[0]["reference"] in error["message"]
     assert '"one "' in answer.text
     assert "[DONE]" not in answer.text
+    assert records[0]["answer"].pop("size") == len(answer.content)
     assert records[0]["answer"] == {"status": 200, "end": "upstream-cut", "model": "faulty-1", "events": 2}
 
 

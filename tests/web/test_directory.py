@@ -174,12 +174,12 @@ def test_with_requests_in_flight_none_is_lost_or_judged_otherwise_than_declared(
                         calm.append(answers[-1])
 
         async def everything() -> None:
-            until = time.monotonic() + 3.5
+            until = time.monotonic() + 6
             callers = [asyncio.create_task(caller(number, until)) for number in range(24)]
             await asyncio.sleep(0.7)
             hung.set()
             await asyncio.to_thread(directory.hang)
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(3.5)  # twice its time-out, and more
             await asyncio.to_thread(directory.go_on)
             await asyncio.gather(*callers)
 

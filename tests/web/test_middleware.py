@@ -198,7 +198,10 @@ def test_an_app_that_fails_settles_the_record_and_is_heard(guarded: Callable[...
         call(guarded(failing), "POST", CHAT, json=body())
     with pytest.raises(RuntimeError, match="broke"):
         call(guarded(failing_late), "POST", CHAT, json=body())
-    assert [entry["answer"] for entry in records] == [{"end": "upstream-failed"}, {"status": 200, "end": "upstream-cut"}]
+    assert [entry["answer"] for entry in records] == [
+        {"end": "upstream-failed"},
+        {"status": 200, "end": "upstream-cut", "size": 4},
+    ]
 
 
 def test_an_app_that_stops_half_way_is_recorded_as_cut(guarded: Callable[..., PolicyMiddleware], records: Records) -> None:

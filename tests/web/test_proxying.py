@@ -166,8 +166,9 @@ def test_a_client_that_goes_away_cancels_the_call(do: str, status: int | None, s
         assert faulty.last.gone.wait(2)
     assert faulty.last.gone_at - left < 1
     expected = {"end": "client-gone"} | ({"status": status, "model": "faulty-1"} if status else {})
-    events = records[0]["answer"].pop("events", 0)
+    events, size = (records[0]["answer"].pop(name, 0) for name in ("events", "size"))
     assert records[0]["answer"] == expected
+    assert (size > 0) == bool(status)
     assert bool(events) == (status is not None)
 
 
