@@ -34,7 +34,7 @@ from tests.judging import CATALOGUE, START, policy
 from tests.language import wide
 from tests.strategies import Plain, exchanges, judged, packs, shuffled
 
-SETTINGS = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 FEWER = settings(SETTINGS, max_examples=60)
 
 

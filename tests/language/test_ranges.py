@@ -122,7 +122,7 @@ def named(found: Any, rule: Rule) -> dict[str, object]:
     return {name: found[key_of(name, rule.measures)] for name in WORLD if key_of(name, rule.measures) in found}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(SMALL)
 def test_what_never_or_always_ends_so_does(pair: tuple[Plain, Plain]) -> None:
     (rule,) = compiled(rule_of(pair[0]))
@@ -140,7 +140,7 @@ def test_what_never_or_always_ends_so_does(pair: tuple[Plain, Plain]) -> None:
                 assert rule.when.evaluate(lambda name, values=values: values[name]) is True
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(SMALL)
 def test_what_is_implied_is_never_missed(pair: tuple[Plain, Plain]) -> None:
     first, second = compiled(rule_of(pair[0], "p.a"), rule_of(pair[1], "p.b"))
@@ -155,7 +155,7 @@ def test_what_is_implied_is_never_missed(pair: tuple[Plain, Plain]) -> None:
             assert (one.when.evaluate(look), other.when.evaluate(look) is True) == (True, False)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(conditions(), min_size=2, max_size=2))
 def test_conditions_of_the_shared_world_are_decided(pair: list[Plain]) -> None:
     """Every condition that the other generators build is within reach: nothing is left open but what cannot be shown."""
@@ -204,7 +204,7 @@ def test_a_step_that_is_never_reached_is_not(when: Plain, most: int) -> None:
                 assert str((2, 4, 6)[end.step]) not in unreached
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(trees(["client.country", "request.stream"]), st.lists(st.sampled_from(["NO", "SE", "DK"]), min_size=1, unique=True))
 def test_an_exception_that_is_said_to_swallow_does(when: Plain, exempt: list[str]) -> None:
     entries = [{"values": [country], "reason": "r", "owner": "o", "expires": "2030-01-01"} for country in exempt]

@@ -20,7 +20,7 @@ from gateway.state.memory import MemoryState
 from tests.judging import CATALOGUE, START, policy
 from tests.strategies import Plain, Sent, exchanges, facts, judged, packs, shuffled, text
 
-SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 MODES = (Mode.ENFORCE, Mode.ENFORCE, Mode.SHADOW, Mode.OFF)
 TWO = st.tuples(packs("p", MODES, broken=True), packs("q", MODES, broken=True))
 

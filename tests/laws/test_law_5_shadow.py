@@ -23,7 +23,7 @@ from gateway.values import SECOND, Failed
 from tests.judging import CATALOGUE, START, judge, policy
 from tests.strategies import WORKLOADS, WRONG, Plain, Sent, exchanges, facts, judged, packs, text
 
-SETTINGS = settings(max_examples=80, deadline=None, derandomize=True, database=None)
+SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 ENFORCED = packs("p", (Mode.ENFORCE,))
 SHADOW = packs("s", (Mode.SHADOW,), broken=True, most=5)
 
