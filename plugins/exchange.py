@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.credentials import without_keys
 from gateway.registry import Registry, Settings
 from gateway.signals import NOT_ANSWERED, Cost, Signal, View
 from gateway.values import BOOL, FLOAT, INT, STRING, Missing, set_of
@@ -51,14 +52,15 @@ def _text(name: str) -> Signal:
 
 def _model(view: View) -> object:
     call = view.facts.call
-    return (call.model if call and call.model else None) or NO_MODEL
+    return without_keys(call.model) if call and call.model else NO_MODEL  # records keep it, and keys get there by mistake
 
 
 def _models(view: View) -> object:
     call = view.facts.call
     if call is None or not (call.models or call.model):
         return NO_MODEL
-    return frozenset([name for name in call.models if name] if call.models else [call.model]) or NO_MODEL
+    named = [name for name in call.models if name] if call.models else [call.model or ""]
+    return frozenset(map(without_keys, named)) or NO_MODEL
 
 
 def _entries(view: View) -> object:

@@ -117,3 +117,10 @@ def test_the_temperature_is_a_number(sent: dict[str, Any], found: float) -> None
 @pytest.mark.parametrize("sent", [{}, {"temperature": None}, {"temperature": "hot"}, {"temperature": True}])
 def test_what_is_no_number_is_no_temperature(sent: dict[str, Any]) -> None:
     assert isinstance(view(CHAT, **sent).get("request.temperature"), Missing)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1beta/models/sk-canary-key-93ab8f7e6d5c:generateContent"])
+def test_a_key_sent_as_a_model_is_not_kept(path: str) -> None:
+    found = view(path, model="sk-canary-key-93ab8f7e6d5c", contents=[{"parts": [{"text": "hello"}]}])
+    assert (found.get("request.model"), found.get("request.models")) == ("…", frozenset({"…"}))
+    assert view(CHAT, model="gpt-5").get("request.model") == "gpt-5"
